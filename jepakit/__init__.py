@@ -1,0 +1,20 @@
+"""jepakit: every Joint-Embedding Predictive Architecture is a line of configuration."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from jepakit.hookspecs import hookimpl as hookimpl
+
+if TYPE_CHECKING:
+    from jepakit.types import Batch as Batch, Grid as Grid, Guess as Guess, Mask as Mask
+
+__version__ = "0.1.0"
+
+_LAZY = {name: "jepakit.types" for name in ("Batch", "Grid", "Guess", "Mask")}
+
+
+def __getattr__(name: str) -> Any:
+    """Names that need torch are imported when they are used, so that the command line starts without it."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'jepakit' has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)

@@ -1,0 +1,258 @@
+"""The verbs. What they do lies elsewhere: here is what they are called, and how mistakes are told."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jepakit
+from jepakit.errors import ConfigError, UserError, nearest
+
+HELP = """\
+usage: jepakit VERB [key=value ...] [--plugin FILE]
+
+  train      train: jepakit train recipe=demo
+  eval       score a run's encoder: jepakit eval run=runs/... protocol=linear
+  show       look before you train: jepakit show config recipe=demo, jepakit show masks recipe=demo
+  plugins    what is installed, and what failed to load: jepakit plugins --verbose
+  data       find files that cannot be read: jepakit data check data.root=/images
+  new        write a plugin's first files: jepakit new masker checkerboard
+  doctor     versions, devices, threads, disk
+  demo       I-JEPA in minutes on built-in data, with its scores and pictures
+
+  --plugin FILE   load a plugin from a Python file (may be repeated)
+  --version       print the version
+
+jepakit VERB --help says more. Tab completion: eval "$(jepakit -sc install=bash)"
+"""
+
+VERB_HELP = {
+    "train": """\
+usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDER | resume=auto] [flags]
+
+  recipe=NAME or recipe=path/mine.yaml     what to start from
+  encoder=vit_huge masker=multiblock       choose an option of a group; anti_collapse=[a,b] composes several
+  optim.lr=5e-4 data.root=/images          set a value (jepakit show config recipe=NAME lists them all)
+  run=FOLDER                               continue that run; with a recipe: where the new run is kept
+  resume=auto                              continue the newest unfinished run with the same configuration
+  -m, --multirun                           a sweep: jepakit train -m recipe=a,b optim.lr=1e-3,5e-4
+  --cfg job, --info, --hydra-help          print the configuration, Hydra's state, Hydra's help
+  --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
+""",
+    "eval": """\
+usage: jepakit eval run=FOLDER [protocol=knn|linear] [weights=target|online] [data.KEY=VALUE ...] [fit_root=FOLDER]
+
+  data.root=/images    the images that are scored
+  fit_root=/images     the images that neighbours are looked up in, or that the probe learns from
+""",
+    "show": """\
+usage: jepakit show config|masks [recipe=NAME] [key=value ...]
+       jepakit show masks|curves run=FOLDER
+
+  config    every setting, its value, and who gave it
+  masks     what the model sees, as a picture; out=FILE says where
+  curves    loss, scores and health of a run; out=FILE says where
+""",
+    "plugins": "usage: jepakit plugins [--verbose]\n\n  --verbose    all that each brings, and why one failed\n",
+    "data": "usage: jepakit data check data.root=FOLDER [data=SOURCE] [data.KEY=VALUE ...]\n",
+    "new": "usage: jepakit new KIND NAME [FOLDER]\n\n  KIND    {kinds}\n",
+    "doctor": "usage: jepakit doctor\n",
+    "demo": "usage: jepakit demo [key=value ...]\n",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line. Returns its exit code: 2 for a mistake of the user's, told in one line."""
+    try:
+        code = _main(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            raise
+        print(f"jepakit: error: {str(error).replace(chr(10), ' ')}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `| head` has seen enough; a descriptor that takes the rest keeps the exit quiet
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(argv: list[str]) -> int:
+    if argv[:1] == ["-sc"] or argv[:1] == ["--shell-completion"]:
+        from jepakit.completion import complete
+
+        return complete(argv[1] if len(argv) > 1 else "", list(VERBS), take_plugins)
+    argv, files = take_plugins(argv)
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"jepakit {jepakit.__version__}")
+        return 0
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        raise ConfigError(f"no verb {verb!r}{nearest(verb, VERBS)}; there are: {', '.join(VERBS)}")
+    if any(each in ("-h", "--help") for each in rest):
+        return _help(verb, files)
+    return VERBS[verb](rest, files)
+
+
+def take_plugins(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Cut every ``--plugin FILE`` out of a command line."""
+    rest, files, words = [], [], iter(argv)
+    for word in words:
+        if word == "--plugin":
+            file = next(words, None)
+            if file is None:
+                raise ConfigError("--plugin needs a file: --plugin my_masker.py")
+            files.append(Path(file))
+        elif word.startswith("--plugin="):
+            files.append(Path(word.partition("=")[2]))
+        else:
+            rest.append(word)
+    return rest, files
+
+
+def _help(verb: str, files: list[Path]) -> int:
+    from jepakit.hookspecs import KINDS
+
+    print(VERB_HELP[verb].replace("{kinds}", ", ".join(KINDS)), end="")
+    if verb == "train":
+        from jepakit.catalog import collect
+        from jepakit.optionfiles import GROUPS
+
+        catalog = collect(files)
+        print()
+        for group in ("recipe", *GROUPS):
+            print(f"  {group}: {', '.join(catalog.names(group)) or 'none'}")
+    return 0
+
+
+def _train(argv: list[str], files: list[Path]) -> int:
+    from jepakit.launch import train
+
+    return train(argv, files)
+
+
+def _eval(argv: list[str], files: list[Path]) -> int:
+    from jepakit import runs
+    from jepakit.catalog import collect
+    from jepakit.config import assignments
+    from jepakit.strict import refuse_data_keys
+
+    given = assignments(argv)
+    if "run" not in given:
+        raise ConfigError("eval needs a run: jepakit eval run=runs/... protocol=knn")
+    run = runs.open_run(Path(str(given.pop("run"))))
+    data = {key.partition(".")[2] or "name": given.pop(key) for key in list(given) if key.split(".")[0] == "data"}
+    refuse_data_keys(data, data.get("name", run.config["data"]["name"]), collect(files))
+    from jepakit import evaluate
+
+    return evaluate.command(run.folder, given | {"data": data})
+
+
+def _show(argv: list[str], files: list[Path]) -> int:
+    what, rest = _one_of("show", ("config", "masks", "curves"), argv)
+    from jepakit.launch import arguments
+
+    flags = arguments(rest)
+    folders = [Path(flags.config_dir)] if flags.config_dir else []
+    if what == "config":
+        from jepakit import listing
+        from jepakit.origins import origins
+
+        listing.settings(origins(flags.overrides, files, folders))
+        return 0
+    config, out = _shown(flags.overrides, files, folders)
+    from jepakit import pictures
+
+    print(pictures.command(what, config, out))
+    return 0
+
+
+def _shown(overrides: list[str], files: list[Path], folders: list[Path]) -> tuple[dict[str, Any], Path | None]:
+    """The configuration to draw, of a run or composed, and where the picture goes (None: where it belongs)."""
+    from jepakit import runs
+    from jepakit.config import resolve, take
+
+    out, overrides = take("out", overrides)
+    run, rest = take("run", overrides)
+    if run is None:
+        return resolve(rest, files, folders, complete=False), Path(out) if out else None
+    if rest:
+        raise ConfigError(f"{rest[0]} has no place beside run={run}, which has its own configuration")
+    return runs.open_run(Path(run)).config | {"run": run}, Path(out) if out else None
+
+
+def _plugins(argv: list[str], files: list[Path]) -> int:
+    from jepakit import listing
+    from jepakit.plugins import discover
+
+    for word in argv:
+        if word not in ("--verbose", "-v"):
+            raise ConfigError(f"plugins knows no {word!r}{nearest(word, ['--verbose'])}; there is: --verbose")
+    listing.plugins(discover(files), verbose=bool(argv))
+    return 0
+
+
+def _data(argv: list[str], files: list[Path]) -> int:
+    _, rest = _one_of("data", ("check",), argv)
+    from jepakit.config import resolve
+
+    chosen = any(each.startswith(("data=", "recipe=")) for each in rest)
+    config = resolve(rest if chosen else ["data=folder", *rest], files)
+    from jepakit.data import check
+
+    return check.command(config["data"])
+
+
+def _new(argv: list[str], files: list[Path]) -> int:
+    from jepakit.hookspecs import KINDS
+    from jepakit.new import new
+
+    kind, rest = _one_of("new", KINDS, argv)
+    if not 1 <= len(rest) <= 2:
+        raise ConfigError(f"new {kind} needs a name: jepakit new {kind} NAME [FOLDER]")
+    for path in new(kind, rest[0], Path(rest[1]) if len(rest) > 1 else None):
+        print(path)
+    return 0
+
+
+def _doctor(argv: list[str], files: list[Path]) -> int:
+    if argv:
+        raise ConfigError(f"doctor takes no arguments, but was given {argv[0]!r}")
+    from jepakit import doctor
+
+    return doctor.command(files)
+
+
+def _demo(argv: list[str], files: list[Path]) -> int:
+    from jepakit import demo
+
+    return demo.command(argv)
+
+
+def _one_of(verb: str, choices: Sequence[str], argv: list[str]) -> tuple[str, list[str]]:
+    word = argv[0] if argv else ""
+    if word not in choices:
+        said = f"{verb} knows no {word!r}{nearest(word, choices)}" if word else f"{verb} what?"
+        raise ConfigError(f"{said}; there are: {', '.join(choices)}")
+    return word, argv[1:]
+
+
+VERBS: dict[str, Callable[[list[str], list[Path]], int]] = {
+    "train": _train,
+    "eval": _eval,
+    "show": _show,
+    "plugins": _plugins,
+    "data": _data,
+    "new": _new,
+    "doctor": _doctor,
+    "demo": _demo,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""Anti-collapse strategies compose: one answers, any number forbid."""
+
+from collections.abc import Mapping
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jepakit.protocols import Backbone
+from jepakit.types import Features
+
+
+class Together(nn.Module):
+    """Several strategies as one. A teacher answers where there is one, else the first strategy that can.
+
+    Raises:
+        ValueError: where two strategies keep a teacher, or none answers.
+    """
+
+    def __init__(self, strategies: Mapping[str, nn.Module]):
+        super().__init__()
+        self.strategies = nn.ModuleDict(strategies)
+
+    @property
+    def teacher(self) -> nn.Module | None:
+        """The backbone that answers, if it is not the one that learns."""
+        return next((t for s in self.strategies.values() if (t := getattr(s, "teacher", None)) is not None), None)
+
+    def prepare(self, backbone: Backbone, steps: int) -> None:
+        for strategy in self.strategies.values():
+            strategy.prepare(backbone, steps)
+        teachers = [n for n, s in self.strategies.items() if getattr(s, "teacher", None) is not None]
+        if len(teachers) > 1:
+            raise ValueError(f"anti_collapse {' and '.join(teachers)} each keep a teacher; one can answer")
+
+    def targets(self, backbone: Backbone, view: Float[Tensor, "B C T H W"]) -> Features:
+        """Ask those with a teacher first: a strategy that forbids may answer when it is alone."""
+        for strategy in sorted(self.strategies.values(), key=lambda s: getattr(s, "teacher", None) is None):
+            answer = strategy.targets(backbone, view)
+            if answer is not None:
+                return answer
+        raise ValueError(f"no anti_collapse strategy answers: {', '.join(self.strategies) or 'there is none'}")
+
+    def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
+        """Everything that is forbidden."""
+        return {k: v for s in self.strategies.values() for k, v in s.penalty(seen, guess, truth).items()}
+
+    def after_step(self, backbone: Backbone, step: int) -> None:
+        for strategy in self.strategies.values():
+            strategy.after_step(backbone, step)

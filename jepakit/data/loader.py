@@ -1,0 +1,199 @@
+"""Samples become batches, the same ones whatever the number of workers, from any micro-batch on.
+
+Nothing here has a state: the order is a permutation of (seed, epoch), a view is drawn from (seed, epoch, index), and a
+sample that cannot be read is replaced by the next one of a permutation of (seed, index).
+"""
+
+import contextlib
+import math
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from jepakit.data import read_options
+from jepakit.data.samples import Parts, Samples, collate, permutation
+from jepakit.data.views import CentreView, Normalise, RandomView, View
+from jepakit.errors import ConfigError, DataError
+from jepakit.options import DataOptions
+from jepakit.protocols import Source
+from jepakit.types import Batch
+
+MAX_WORKERS = 8
+"""Worker processes that are started where their number is left open."""
+REMOTE = "in DataLoader worker process"
+"""What torch writes into an error that it carries over from a worker."""
+SIGNAL_WAIT = 1.0
+"""Seconds for the news of a worker's death to arrive."""
+
+
+class Loader:
+    """Batches for training.
+
+    Args:
+        source: the samples.
+        options: ``config["data"]``, or the ``DataOptions`` keys of it.
+        seed: of order and views.
+        device: where the batches go. Pictures are resized there if it is a GPU, in the workers if not.
+        rank, world: this process among those that share a step.
+
+    Raises:
+        ConfigError: an option out of its range.
+        DataError: fewer samples than one step takes.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        options: Mapping[str, Any],
+        seed: int,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+    ):
+        self.source, self.seed, self.rank, self.world = source, seed, rank, world
+        self.options, self.device = read_options(options), torch.device(device)
+        o = self.options
+        self.views: tuple[View, ...] = (RandomView(o.size, tuple(o.crop_scale), tuple(o.crop_ratio), o.flip),)
+        if len(self) == 0:
+            raise DataError(
+                f"the data set has {len(source)} samples, fewer than the {o.batch_size * world} of one batch; "
+                f"give data.batch_size={max(1, len(source) // world)} or more data"
+            )
+        self._stream = Stream(source, self.views, seed, self.options, self.device)
+
+    def __len__(self) -> int:
+        """Micro-batches in an epoch; what is left over waits for the next permutation."""
+        return len(self.source) // (self.options.batch_size * self.world)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Micro-batches ``start`` to ``stop - 1`` counted from the beginning of training, across epochs.
+
+        Closing the generator ends the workers. Raises DataError if a worker dies or nothing can be read.
+        """
+        return self._stream(self.keys(start, stop))
+
+    def keys(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+        """The (epoch, index) pairs of each micro-batch of this rank."""
+        size, known, order = self.options.batch_size, -1, torch.empty(0)
+        for number in range(start, stop):
+            epoch, position = divmod(number, len(self))
+            if epoch != known:
+                known, order = epoch, permutation(len(self.source), self.seed, "order", epoch)
+            first = (position * self.world + self.rank) * size
+            yield [(epoch, index) for index in order[first : first + size].tolist()]
+
+
+def evaluation_batches(
+    source: Source, options: Mapping[str, Any], device: torch.device | str = "cpu", indices: Sequence[int] | None = None
+) -> Iterator[Batch]:
+    """Every sample once (or those of ``indices``), in order, as a centred view; the last batch may be smaller.
+
+    A sample that cannot be read is replaced, as in training, and listed in ``Batch.replaced``.
+    """
+    checked = read_options(options)
+    chosen = range(len(source)) if indices is None else indices
+    stream = Stream(source, (CentreView(checked.size),), 0, checked, torch.device(device))
+    keys = [(0, int(index)) for index in chosen]
+    return stream([keys[i : i + checked.batch_size] for i in range(0, len(keys), checked.batch_size)])
+
+
+class Stream:
+    """Keys in, batches out: worker processes, the transfer, and what is done on the device."""
+
+    def __init__(self, source: Source, views: tuple[View, ...], seed: int, options: DataOptions, device: torch.device):
+        channels = getattr(source, "channels", len(options.mean))
+        if channels != len(options.mean):
+            raise ConfigError(f"data.mean has {len(options.mean)} channels, the pictures have {channels}")
+        self.views, self.device = views, device
+        self._samples = Samples(source, views, seed, fit=device.type != "cuda")
+        self._normalise = Normalise(options.mean, options.std, device)
+        self._workers = workers(options.workers)
+
+    def __call__(self, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
+        loader = DataLoader(
+            self._samples,
+            batch_sampler=keys,  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=self._workers,
+            pin_memory=self.device.type == "cuda",
+            generator=torch.Generator(),  # or it would draw from the global one
+        )
+        with contextlib.closing(items(loader)) as stream:
+            for parts in stream:
+                yield self._finish(parts)
+
+    def _finish(self, parts: Parts) -> Batch:
+        views = tuple(
+            self._normalise(self._fitted(view, pixels, shapes), mirrored)
+            for view, pixels, shapes, mirrored in zip(
+                self.views, parts.pixels, parts.shapes, parts.mirrored, strict=True
+            )
+        )
+        labels = {name: values.to(self.device, non_blocking=True) for name, values in parts.labels.items()}
+        return Batch(views, labels, parts.index, replaced=tuple(parts.replaced))
+
+    def _fitted(self, view: View, pixels: Tensor, shapes: list[tuple[int, ...]]) -> UInt8[Tensor, "B C T S S"]:
+        pixels = pixels.to(self.device, non_blocking=True)
+        if self._samples.fit:
+            return pixels
+        pieces = pixels.split([math.prod(shape) for shape in shapes]) if shapes else pixels.unbind()
+        shapes = shapes or [pixels.shape[1:]] * len(pixels)
+        return torch.stack([view.fit(piece.view(shape)) for piece, shape in zip(pieces, shapes, strict=True)])
+
+
+def workers(wanted: int | None) -> int:
+    """The number of worker processes: as wanted, or one fewer than the cores that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(max(cores - 1, 1), MAX_WORKERS) if wanted is None else wanted
+
+
+def items(loader: DataLoader) -> Iterator[Any]:
+    """What a DataLoader yields; what its workers die of or report becomes a DataError of one line."""
+    with _interrupts_held_back():
+        iterator = iter(loader)
+    try:
+        while True:
+            try:
+                item = _next(iterator)
+            except StopIteration:
+                return
+            except DataError as error:  # with the worker's traceback in its text
+                raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
+            except RuntimeError as error:
+                if not str(error).startswith("DataLoader worker"):
+                    raise
+                raise DataError(f"{str(error).rstrip('. ')}; if memory ran out, try fewer data.workers") from error
+            yield item
+    finally:
+        # Left to the garbage collector, which an error's traceback holds off, the workers would outlive their use.
+        getattr(iterator, "_shutdown_workers", lambda: None)()
+
+
+def _next(iterator: Iterator[Any]) -> Any:
+    try:
+        return next(iterator)
+    except (EOFError, OSError) as error:
+        if REMOTE in str(error) or getattr(iterator, "_num_workers", 0) == 0:
+            raise  # the source's own
+        time.sleep(SIGNAL_WAIT)  # a worker died while it handed over a batch; the signal that says so is on its way
+        raise RuntimeError(f"DataLoader worker is gone ({type(error).__name__})") from error
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Processes that are started meanwhile never see Ctrl-C: the main process does, and ends them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,57 @@
+"""The samples that a run could not read: written down once each, and too many of them end the run."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jepakit.errors import DataError
+
+NAME = "quarantine.jsonl"
+
+
+class Quarantine:
+    """A list that survives the run: one JSON object a line with index, path, reason and what took the sample's place.
+
+    Args:
+        folder: the run's folder, in which the list lies.
+        budget: share of the data set that may be unreadable.
+        total: samples in the data set.
+    """
+
+    def __init__(self, folder: Path, budget: float, total: int):
+        self.file, self.budget, self.total = Path(folder) / NAME, budget, total
+        self._known = {entry["path"] for entry in read(self.file)}
+
+    def __len__(self) -> int:
+        """Different samples that could not be read so far, those of earlier parts of the run included."""
+        return len(self._known)
+
+    def add(self, replaced: Iterable[Mapping[str, Any]]) -> None:
+        """Write down what was not known yet (``Batch.replaced``). Raises DataError beyond the budget."""
+        new = {entry["path"]: dict(entry) for entry in replaced if entry["path"] not in self._known}
+        if not new:
+            return
+        whole = not self.file.exists() or self.file.read_bytes()[-1:] in (b"", b"\n")
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write("" if whole else "\n")  # the line before was cut off when the run was killed
+            file.writelines(json.dumps(entry) + "\n" for entry in new.values())
+        self._known |= new.keys()
+        if len(self) > self.budget * self.total:
+            last = list(new.values())[-1]
+            raise DataError(
+                f"{len(self):,} of {self.total:,} samples ({len(self) / self.total:.1%}) could not be read, more than "
+                f"data.max_bad={self.budget:g} allows; the last one: {last['path']}: {last['reason']}; all so far are "
+                f"listed in {self.file}, and `jepakit data check data.root=...` lists them before a run"
+            )
+
+
+def read(file: Path) -> list[dict[str, Any]]:
+    """The entries of a list; none where there is no file. A line that was cut off is left out: it comes again."""
+    entries = []
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries

@@ -1,0 +1,126 @@
+"""What happens to a decoded picture before the model sees it.
+
+A view works in two halves. ``take`` decides by chance and cuts, in the worker. ``fit`` brings the piece to the view's
+size: in the worker where the model trains on the CPU, on the GPU where it trains there, by torchvision's own functions.
+Flip and normalisation are batched on the training device. All frames of a clip share a box.
+"""
+
+import math
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+TRIES = 10
+"""Boxes that are drawn before a picture is cut around its centre, as torchvision does."""
+RESIZE_FOR = 256 / 224
+"""Short side of the resized picture over the side of the view, in evaluation: torchvision's convention."""
+SLIVER = 4
+"""Long side over short side from which an evaluation view cuts before it resizes, to spare memory."""
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@runtime_checkable
+class View(Protocol):
+    """One way to look at a picture."""
+
+    size: int
+
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
+        """The piece to look at, and whether it is to be mirrored."""
+        ...
+
+    def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
+        """The piece at the view's size."""
+        ...
+
+
+class RandomView(NamedTuple):
+    """A random resized crop, then half of them mirrored if ``flip``: torchvision's RandomResizedCrop, draw for draw."""
+
+    size: int
+    scale: tuple[float, float]
+    ratio: tuple[float, float]
+    flip: bool = False
+
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
+        box = draw_box(picture.shape[-2], picture.shape[-1], self.scale, self.ratio, rng)
+        mirrored = self.flip and torch.rand(1, generator=rng).item() < 0.5
+        return crop(picture, box), mirrored
+
+    def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
+        return resize(piece, [self.size, self.size])
+
+
+class CentreView(NamedTuple):
+    """The evaluation view: short side resized, centre cropped; a picture that has the size already is left alone."""
+
+    size: int
+
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
+        height, width = picture.shape[-2:]
+        limit = SLIVER * min(height, width)
+        return F.center_crop(picture, [min(height, limit), min(width, limit)]), False
+
+    def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
+        if piece.shape[-2:] == (self.size, self.size):
+            return piece
+        return F.center_crop(resize(piece, [int(self.size * RESIZE_FOR)]), [self.size, self.size])
+
+
+def draw_box(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float], rng: torch.Generator
+) -> Box:
+    """The box of a random resized crop (Szegedy et al. 2015), with the draws of torchvision in their order.
+
+    Area uniform in ``scale`` of the picture's, width over height log-uniform in ``ratio``, place uniform. Where no
+    box fits, the largest one about the centre.
+    """
+    log_ratio = torch.log(torch.tensor(ratio)).tolist()
+    for _ in range(TRIES):
+        area = height * width * torch.empty(1).uniform_(*scale, generator=rng).item()
+        aspect = torch.exp(torch.empty(1).uniform_(*log_ratio, generator=rng)).item()
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            top = torch.randint(0, height - h + 1, (1,), generator=rng).item()
+            left = torch.randint(0, width - w + 1, (1,), generator=rng).item()
+            return Box(int(top), int(left), h, w)
+    w = min(width, max(1, round(height * ratio[1])))
+    h = min(height, max(1, round(width / ratio[0])))
+    return Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def crop(picture: UInt8[Tensor, "C T H W"], box: Box) -> UInt8[Tensor, "C T h w"]:
+    """The pixels in a box, not copied."""
+    return picture[..., box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def resize(piece: UInt8[Tensor, "C T h w"], size: list[int]) -> UInt8[Tensor, "C T H W"]:
+    """Bilinear with antialiasing, as torchvision does it; one number in ``size`` is the length of the short side."""
+    frames = piece.transpose(0, 1)  # T C H W: the channels of a frame together, which is the fast path
+    return F.resize(frames, size, InterpolationMode.BILINEAR, antialias=True).transpose(0, 1)
+
+
+class Normalise:
+    """Whole batches on the training device: mirror, scale to 0..1, subtract ``mean``, divide by ``std``."""
+
+    def __init__(self, mean: list[float], std: list[float], device: torch.device):
+        self._mean = torch.tensor(mean, device=device).view(-1, 1, 1, 1)
+        self._std = torch.tensor(std, device=device).view(-1, 1, 1, 1)
+
+    def __call__(self, pixels: UInt8[Tensor, "B C T H W"], mirrored: Bool[Tensor, "B"]) -> Float[Tensor, "B C T H W"]:
+        if mirrored.any():  # known on the CPU: no synchronisation
+            chosen = mirrored.to(pixels.device, non_blocking=True).view(-1, 1, 1, 1, 1)
+            pixels = torch.where(chosen, pixels.flip(-1), pixels)
+        return pixels.float().div_(255).sub_(self._mean).div_(self._std)

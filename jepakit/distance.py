@@ -1,0 +1,30 @@
+"""How far a guess is from the truth: the mean over everything of an elementwise error."""
+
+from collections.abc import Callable
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from jepakit.errors import ConfigError, nearest
+from jepakit.types import Features
+
+_ERRORS: dict[str, Callable[..., Tensor]] = {"smooth_l1": F.smooth_l1_loss, "l2": F.mse_loss, "l1": F.l1_loss}
+
+
+def distance(name: str) -> Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]:
+    """``smooth_l1`` (I-JEPA as released, beta 1), ``l2`` (I-JEPA's text, VICReg) or ``l1`` (V-JEPA).
+
+    A pyramid's distance is the sum over its levels. ``weight`` (``B M Q``) scales single tokens. Raises ConfigError
+    for another name.
+    """
+    if name not in _ERRORS:
+        raise ConfigError(f"unknown distance {name!r}{nearest(name, _ERRORS)}; known: {', '.join(_ERRORS)}")
+
+    def measure(guess: Features, truth: Features, weight: Tensor | None = None) -> Float[Tensor, ""]:
+        if isinstance(guess, tuple):
+            return sum(measure(g, t, weight) for g, t in zip(guess, truth, strict=True))
+        error = _ERRORS[name](guess.float() if guess.dtype.itemsize < 4 else guess, truth, reduction="none")
+        return error.mean() if weight is None else (error.mean(-1) * weight).mean()
+
+    return measure

@@ -1,0 +1,48 @@
+"""``jepakit doctor``: what this machine has to train with, and what is amiss."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from jepakit import listing, runs
+from jepakit.plugins import discover
+
+
+def command(files: Sequence[Path] = ()) -> int:
+    """Print versions, devices, threads, decoders, plugins and disk space. Returns 1 where a plugin does not load."""
+    import torch
+
+    found, environment = discover(files), runs.environment()
+    rows = [("python", f"{environment['python']} on {environment['platform']}"), ("jepakit", environment["jepakit"])]
+    rows += [(name, version or "not installed") for name, version in environment["packages"].items()]
+    rows += [("devices", _devices()), ("bf16", "yes" if _bf16() else "no, precision=fp32 is the choice here")]
+    rows += [("threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")]
+    rows += [("decoders", ", ".join(found.names("decoder")) or "none")]
+    for status in found.statuses:
+        rows.append((f"plugin {status.name}", f"{listing.state(status)} ({status.distribution}, {status.module})"))
+    rows.append(("disk", _disk()))
+    listing.table(("what", "here"), rows)
+    return int(any(status.state in ("failed", "incompatible") for status in found.statuses))
+
+
+def _devices() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    return ", ".join(f"cuda:{each} {torch.cuda.get_device_name(each)}" for each in range(torch.cuda.device_count()))
+
+
+def _bf16() -> bool:
+    """Whether bf16 is worth it: every CPU computes it, a GPU may not."""
+    import torch
+
+    return not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+
+
+def _disk() -> str:
+    """Free space where runs are kept, or will be."""
+    at = runs.ROOT if runs.ROOT.exists() else Path.cwd()
+    free = shutil.disk_usage(at).free / 2**30
+    return f"{free:.1f} GiB free for {runs.ROOT.absolute()}"

@@ -1,0 +1,21 @@
+"""Scores of frozen features, always beside what needs no learning.
+
+    extract, raw_pixels -> Extracted    features.py
+    knn, linear                         protocols.py, what a score means
+    divide                              data.py, what is fitted on and what is tested on
+    rows, remarks, the file             table.py
+    Monitor                             monitor.py, a score while training
+    command                             entry.py, ``jepakit eval``
+
+Nothing of this changes the state of a training.
+"""
+
+from jepakit.evaluate.entry import command as command
+from jepakit.evaluate.features import Extracted as Extracted
+from jepakit.evaluate.features import Reading as Reading
+from jepakit.evaluate.features import extract as extract
+from jepakit.evaluate.features import raw_pixels as raw_pixels
+from jepakit.evaluate.monitor import Monitor as Monitor
+from jepakit.evaluate.protocols import Vote as Vote
+from jepakit.evaluate.protocols import knn as knn
+from jepakit.evaluate.protocols import linear as linear

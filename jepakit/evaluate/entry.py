@@ -1,0 +1,165 @@
+"""``jepakit eval``: a finished or running training, its score, and the controls beside it."""
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from jepakit.errors import ConfigError, nearest
+from jepakit.evaluate import table
+from jepakit.evaluate.data import Division, divide
+from jepakit.evaluate.features import Reading, extract, raw_pixels
+from jepakit.evaluate.protocols import NAMES, Vote
+
+
+@dataclass(frozen=True)
+class EvalOptions:
+    """What ``jepakit eval`` understands, beside ``run`` and ``data.<key>``."""
+
+    protocol: str = "all"
+    """knn | linear | all"""
+    weights: str = "target"
+    """target (the teacher, where there is one) | online"""
+    fit_root: str | None = None
+    """Folder that the probe is fitted on; null: see ``data.divide``."""
+    label: str = "class"
+    """Label to predict."""
+    limit: int | None = 50_000
+    """Fit samples and test samples that are looked at, at most; null: all."""
+    k: int = Vote().k
+    temperature: float = Vote().temperature
+    """Of the k-NN vote."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N"""
+    precision: str = "fp32"
+    """fp32 | bf16 (autocast)"""
+
+
+CHOICES = {"protocol": (*NAMES, "all"), "weights": ("target", "online"), "precision": ("fp32", "bf16")}
+
+
+class Models(NamedTuple):
+    """What is compared: the trained backbone and one as it was before training."""
+
+    trained: nn.Module
+    random: nn.Module
+    step: int
+
+
+def command(run: Path, options: Mapping[str, Any]) -> int:
+    """Evaluate a run: print the table, write it into the run folder, return 0.
+
+    Args:
+        run: the run folder.
+        options: keys as on the command line, values plain: fields of ``EvalOptions``, and ``data``, the keys of
+            the run's data that are others for the test data.
+
+    Raises UserError (see ``jepakit.errors``) for whatever the person who asks can put right.
+    """
+    from jepakit.runs import open_run
+
+    chosen, given = read(options)
+    config = open_run(Path(run)).config
+    division = divide(config, given, chosen.fit_root, chosen.label, chosen.limit)
+    models = load(Path(run), config, chosen.weights)
+    outcome = compare(models, division, config, chosen)
+    table.show(outcome)
+    name = "+".join(outcome["protocols"])
+    print(f"\nwritten to {table.write(outcome, Path(run), name)}")
+    return 0
+
+
+def read(options: Mapping[str, Any]) -> tuple[EvalOptions, dict[str, Any]]:
+    """Typed options, and the keys of ``data``. Raises ConfigError for what is unknown or of the wrong type."""
+    given = dict(options.get("data") or {})
+    rest = {key: value for key, value in options.items() if key != "data"}
+    known = {field.name: field for field in dataclasses.fields(EvalOptions)}
+    for key in rest:
+        if key not in known:
+            raise ConfigError(f"unknown option {key!r}{nearest(key, known)}; known: {', '.join(known)}, data.<key>")
+    chosen = EvalOptions(**{key: _typed(key, value, known[key].type) for key, value in rest.items()})
+    for key, allowed in CHOICES.items():
+        if (value := getattr(chosen, key)) not in allowed:
+            raise ConfigError(f"unknown {key} {value!r}{nearest(value, allowed)}; known: {', '.join(allowed)}")
+    for key in ("k", "temperature", "limit"):
+        if (value := getattr(chosen, key)) is not None and value <= 0:
+            raise ConfigError(f"{key}={value}: it must be above 0")
+    return chosen, given
+
+
+def load(run: Path, config: Mapping[str, Any], weights: str) -> Models:
+    """The newest checkpoint's backbone, and one freshly initialised from the run's seed."""
+    from jepakit.build import build
+    from jepakit.checkpoint import load_newest_model
+
+    jepa, step = load_newest_model(run, config)
+    trained = jepa.target_backbone if weights == "target" else jepa.backbone
+    return Models(trained, build(config).jepa.backbone, step)
+
+
+def compare(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:
+    """The whole result: three rows, a column for each protocol, and what has to be known to read them."""
+    device = pick_device(options.device)
+    reading = Reading(config["data"], device, options.precision, options.label)
+    readers = {
+        "trained encoder": lambda part: extract(models.trained.to(device), part.source, reading, part.rows),
+        "random encoder": lambda part: extract(models.random.to(device), part.source, reading, part.rows),
+        "raw pixels": lambda part: raw_pixels(part.source, reading, part.rows),
+    }
+    names = NAMES if options.protocol == "all" else (options.protocol,)
+    vote, rows, skipped = Vote(options.k, options.temperature), [], ((), ())
+    for name, reader in readers.items():
+        fit, test = reader(division.fit), reader(division.test)
+        rows.append(table.row(name, fit, test, division.classes, names, vote))
+        skipped = fit.skipped, test.skipped
+    about = _about(models, division, config, options) | _data(division, *skipped)
+    return table.result(rows, names, vote, about)
+
+
+def pick_device(name: str) -> torch.device:
+    """``auto`` is the GPU where there is one. Raises ConfigError for a device that is not there."""
+    try:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} such devices")
+    return device
+
+
+def _about(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:
+    return {
+        "run": config.get("run"),
+        "recipe": config.get("recipe"),
+        "seed": config.get("seed"),
+        "step": models.step,
+        "weights": options.weights,
+        "label": options.label,
+        "classes": division.classes,
+        "precision": options.precision,
+        "view": {key: config["data"][key] for key in ("size", "mean", "std")},
+        "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+
+
+def _data(division: Division, fit_skipped: tuple[str, ...], test_skipped: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "fit": {"text": division.fit.text, "samples": len(division.fit.rows), "skipped": list(fit_skipped)},
+        "test": {"text": division.test.text, "samples": len(division.test.rows), "skipped": list(test_skipped)},
+    }
+
+
+def _typed(key: str, value: Any, wanted: Any) -> Any:
+    """A value of the type of its option; words of the command line become numbers."""
+    if value in (None, "null", "none") and "None" in str(wanted):
+        return None
+    kind = next(kind for kind in (int, float, str) if kind.__name__ in str(wanted))
+    try:
+        return kind(value)
+    except (TypeError, ValueError):
+        raise ConfigError(f"{key}={value}: it must be a {'whole ' if kind is int else ''}number") from None

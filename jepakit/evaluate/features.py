@@ -1,0 +1,144 @@
+"""Frozen features of a source: what every score is computed from.
+
+Nothing here leaves a trace: random state, gradients and the modes of the modules are what they were before.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from jepakit.data import read_options
+from jepakit.data.loader import evaluation_batches
+from jepakit.errors import DataError, nearest
+from jepakit.protocols import Source
+from jepakit.seeds import generator
+from jepakit.types import Features
+
+WORKERS_PAY = 512
+"""Samples below which starting worker processes takes longer than decoding."""
+
+
+class Extracted(NamedTuple):
+    """Features of n samples, in the order of ``index``, and what could not be read (a line for each sample)."""
+
+    x: Float[Tensor, "n D"]
+    y: Int[Tensor, "n"]
+    index: Int[Tensor, "n"]
+    skipped: tuple[str, ...] = ()
+
+    def part(self, rows: Int[Tensor, "m"]) -> "Extracted":
+        """Some of the samples."""
+        return self._replace(x=self.x[rows], y=self.y[rows], index=self.index[rows])
+
+
+class Reading(NamedTuple):
+    """How samples are read: ``data`` is ``config["data"]`` (size, mean, std, batch_size, workers), ``precision`` is
+    fp32 or bf16 (autocast), ``label`` the label to bring along; with None nothing is asked of the labels, ``y`` is -1.
+    """
+
+    data: Mapping[str, Any]
+    device: torch.device | str = "cpu"
+    precision: str = "fp32"
+    label: str | None = "class"
+
+
+def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Tensor, "n"] | None = None) -> Extracted:
+    """The mean over the patch tokens of the last layer, float32, of the samples ``rows`` (None: of all), in order.
+
+    A sample that cannot be read is left out and reported. Raises DataError where none can be, or for a label that the
+    source does not have.
+    """
+
+    def encode(pixels: Tensor) -> Tensor:
+        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=reading.precision == "bf16"):
+            return pool(backbone(pixels))
+
+    with undisturbed(backbone):
+        return _collect(encode, source, reading, rows)
+
+
+def raw_pixels(source: Source, reading: Reading, rows: Int[Tensor, "n"] | None = None, side: int = 16) -> Extracted:
+    """The control: pictures of ``side`` pixels, values 0 to 1, as features; of a clip its first and its last frame."""
+    mean, std = (torch.tensor(list(reading.data[name])).view(-1, 1, 1, 1) for name in ("mean", "std"))
+
+    def flatten(pixels: Tensor) -> Tensor:
+        frames = sorted({0, pixels.shape[2] - 1})
+        bare = pixels[:, :, frames].cpu() * std + mean
+        return nn.functional.interpolate(bare, size=(len(frames), side, side), mode="area").flatten(1)
+
+    return _collect(flatten, source, reading, rows)
+
+
+def pool(features: Features) -> Float[Tensor, "B D"]:
+    """One vector a sample: the mean over the tokens of the last level, in float32."""
+    last = features[-1] if isinstance(features, tuple) else features
+    return last.float().mean(1)
+
+
+def samples(count: int, limit: int | None = None) -> Int[Tensor, "n"]:
+    """The numbers of at most ``limit`` samples, ascending, drawn from a fixed permutation."""
+    return torch.randperm(count, generator=generator("evaluate", "samples"))[:limit].sort().values
+
+
+def split(count: int, share: float = 0.8) -> tuple[Int[Tensor, "n"], Int[Tensor, "m"]]:
+    """A fixed division of the numbers below ``count``, at least two, into two disjoint parts, neither of them empty."""
+    if count < 2:
+        raise DataError(f"{count} samples cannot be divided into fit and test samples")
+    order = torch.randperm(count, generator=generator("evaluate", "split"))
+    cut = min(max(round(count * share), 1), count - 1)
+    return order[:cut].sort().values, order[cut:].sort().values
+
+
+def check_label(source: Source, label: str) -> tuple[str, ...]:
+    """The names of a label's values. Raises DataError where the source does not have the label."""
+    if label in source.classes:
+        return source.classes[label]
+    place = source.describe(0) if len(source) else "empty"
+    if not source.classes:
+        raise DataError(f"the data is unlabelled (first sample: {place}): a score needs a sub-folder for each class")
+    known = ", ".join(source.classes)
+    raise DataError(f"no label {label!r}{nearest(label, source.classes)} in the data; labels: {known}")
+
+
+@contextlib.contextmanager
+def undisturbed(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; random state and every module's mode are put back afterwards."""
+    modes = [(part, part.training) for part in module.modules()]
+    devices = sorted({p.device.index or 0 for p in module.parameters() if p.device.type == "cuda"})
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=devices):
+            module.eval()
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def _collect(compute: Callable[[Tensor], Tensor], source: Source, reading: Reading, rows: Tensor | None) -> Extracted:
+    """Compute features batch by batch. The loader replaces what cannot be read; a score must not count it twice."""
+    if reading.label is not None:
+        check_label(source, reading.label)
+    asked = torch.arange(len(source)) if rows is None else rows
+    x, y, index, skipped = [], [], [], []
+    size = read_options(reading.data).batch_size
+    for wanted, batch in zip(asked.split(size), _batches(source, reading, asked), strict=True):
+        good = batch.index == wanted
+        skipped += [f"{bad['path']}: {bad['reason']}" for bad in batch.replaced if bad["index"] in wanted[~good]]
+        if good.any():
+            x.append(compute(batch.views[0][good.to(batch.views[0].device)]).float().cpu())
+            y.append(batch.labels[reading.label].cpu()[good] if reading.label else torch.full_like(wanted[good], -1))
+            index.append(wanted[good])
+    if not x:
+        raise DataError(f"none of {len(asked)} samples can be read" + (f"; first: {skipped[0]}" if skipped else ""))
+    return Extracted(torch.cat(x), torch.cat(y).long(), torch.cat(index), tuple(dict.fromkeys(skipped)))
+
+
+def _batches(source: Source, reading: Reading, rows: Tensor) -> Iterator:
+    data = dict(reading.data)
+    if data.get("workers") is None and len(rows) < WORKERS_PAY:
+        data["workers"] = 0
+    return evaluation_batches(source, data, reading.device, rows.tolist())

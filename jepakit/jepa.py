@@ -1,0 +1,112 @@
+"""The figure that every paper of the family shares."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from jepakit.types import Features, Grid, Guess, Losses, Mask, take_blocks
+
+Distance = Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]
+
+
+class Jepa(nn.Module):
+    """A joint-embedding predictive architecture: one branch of it, over a backbone that branches may share.
+
+        view --> tokenizer --> tokens
+                                 |
+          context tokens         +--> encoder ------> seen
+                                 |                      +--> predictor --> guess --+
+          all tokens of the      +--> anti_collapse.targets --> truth --> take ----+--> distance
+          target view                                                              |
+          seen, guess, truth ------> anti_collapse.penalty --------------> guard --+--> total
+
+    Args:
+        backbone: tokenizer followed by encoder.
+        predictor, anti_collapse: see ``jepakit.protocols``.
+        distance: ``(guess, truth, weight) -> scalar``, see ``jepakit.distance``.
+    """
+
+    def __init__(self, backbone: nn.Module, predictor: nn.Module, anti_collapse: nn.Module, distance: Distance):
+        super().__init__()
+        self.backbone, self.predictor, self.anti_collapse = backbone, predictor, anti_collapse
+        self.distance = distance
+
+    def forward(
+        self, views: Sequence[Float[Tensor, "B C T H W"]], masks: Sequence[Mask], condition: Any = None
+    ) -> Losses:
+        look = Once(self.backbone)
+        truths = {v: self.anti_collapse.targets(look, views[v]) for v in target_views(masks)}  # B N D each
+        distances, guards, trace = [], [], []
+        for mask in masks:
+            view = views[mask.context_view]
+            seen = look(view, mask.context)  # B K D, what the encoder may see
+            guess, extra = read(self.predictor(seen, mask, look.grid(view), condition))  # B M Q D, imagined
+            truth = take_blocks(answer(truths, mask.target_view), mask.target)  # B M Q D, what there is to know
+            distances.append(self.distance(guess, truth, mask.weight))
+            guards.append({**extra, **self.anti_collapse.penalty(seen, guess, truth)})
+            trace.append((seen, guess, truth))
+        return Losses.of(distances, guards, trace)
+
+    @property
+    def target_backbone(self) -> nn.Module:
+        """The backbone that answers: the teacher where there is one. It is what evaluations read by default."""
+        return getattr(self.anti_collapse, "teacher", None) or self.backbone
+
+
+class Once:
+    """A backbone for the length of one step: what was encoded before is not encoded again."""
+
+    def __init__(self, backbone: nn.Module):
+        self.backbone, self._known = backbone, {}
+
+    def __call__(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features:
+        what = (id(pixels), None if keep is None else id(keep))
+        if what not in self._known:
+            self._known[what] = self.backbone(pixels, keep)
+        return self._known[what]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.backbone, name)
+
+
+class Backbone(nn.Module):
+    """A tokenizer followed by an encoder. A teacher copies both: the official patch embedding lives in its encoder."""
+
+    def __init__(self, tokenizer: nn.Module, encoder: nn.Module):
+        super().__init__()
+        self.tokenizer, self.encoder = tokenizer, encoder
+
+    @property
+    def width(self) -> int:
+        """D of the features."""
+        return self.encoder.width
+
+    def grid(self, pixels: Float[Tensor, "B C T H W"]) -> Grid:
+        """The grid of tokens that a clip is cut into."""
+        return self.tokenizer.grid(*pixels.shape[2:])
+
+    def forward(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features:
+        return self.encoder(self.tokenizer(pixels, keep), keep, self.grid(pixels))
+
+
+def read(outcome: Features | Guess) -> tuple[Features, dict[str, Tensor]]:
+    """A predictor's features and its extra losses, if it has any."""
+    return (outcome.features, dict(outcome.losses)) if isinstance(outcome, Guess) else (outcome, {})
+
+
+def target_views(masks: Sequence[Mask]) -> list[int]:
+    """The views that a step needs an answer for."""
+    return sorted({v for m in masks for v in ((m.target_view,) if isinstance(m.target_view, int) else m.target_view)})
+
+
+def answer(truths: dict[int, Features], view: int | tuple[int, ...]) -> Features:
+    """The truth of a view, or the mean over several (LeJEPA)."""
+    if isinstance(view, int):
+        return truths[view]
+    several = [truths[v] for v in view]
+    if isinstance(several[0], tuple):
+        return tuple(torch.stack(level).mean(0) for level in zip(*several, strict=True))
+    return torch.stack(several).mean(0)

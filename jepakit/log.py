@@ -1,0 +1,143 @@
+"""Where a run's numbers go: the console, log.txt, log.jsonl, TensorBoard and, if asked, Weights & Biases.
+
+A line belongs to a step. When a run is resumed, the lines past the step it resumes from are dropped, so that none is
+lost or doubled.
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+from jepakit.errors import ConfigError
+
+JSONL, TEXT = "log.jsonl", "log.txt"
+SHOWN = {"loss": "{:.4f}", "lr": "{:.2e}", "std": "{:.3f}", "rank": "{:.1f}", "cosine": "{:.3f}", "knn": "{:.3f}"}
+"""What of a step's numbers stands on its line, and how."""
+
+
+class Log:
+    """The numbers of one run.
+
+    Args:
+        folder: the run's.
+        steps: optimiser steps of the whole run.
+        start: the step that the run goes on from.
+        tensorboard, wandb: see ``jepakit.options.LoggerOptions``.
+    """
+
+    def __init__(self, folder: Path, steps: int, start: int, tensorboard: bool = True, wandb: str | None = None):
+        self.folder, self.steps, self.start = Path(folder), steps, start
+        self._begun, self._images, self._known = time.monotonic(), 0, {}
+        keep_until(self.folder / JSONL, start)
+        self._jsonl: TextIO = (self.folder / JSONL).open("a")
+        self._text: TextIO = (self.folder / TEXT).open("a")
+        self._writer = _tensorboard(self.folder, start) if tensorboard else None
+        self._wandb = _wandb(wandb, self.folder) if wandb else None
+        self.console = Console()
+        self._progress = self._bar = None
+        if self.console.is_terminal:
+            self._progress = Progress(BarColumn(20), TextColumn("{task.description}"), console=self.console)
+            self._bar = self._progress.add_task("", total=steps, completed=start)
+            self._progress.start()
+
+    def say(self, text: str) -> None:
+        """A line of words."""
+        self.console.print(text, highlight=False, soft_wrap=True, markup=False)
+        print(text, file=self._text, flush=True)
+
+    def count(self, images: int) -> None:
+        """Images that the steps since the last call went through."""
+        self._images += images
+
+    def write(self, step: int, values: Mapping[str, float], show: bool = True) -> None:
+        """A line of numbers after ``step`` steps. Numbers that are not finite are kept as null in log.jsonl."""
+        line = {"step": step, **values}
+        clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
+        print(json.dumps(clean), file=self._jsonl, flush=True)
+        for name, value in values.items():
+            if self._writer is not None:
+                self._writer.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log(dict(values), step=step)
+        self._known |= values
+        if show:
+            self._show(step)
+
+    def _show(self, step: int) -> None:
+        speed, left = self.pace(step)
+        known = [f"{name} {form.format(self._known[name])}" for name, form in SHOWN.items() if name in self._known]
+        text = "  ".join([f"step {step}/{self.steps}", f"{speed:.0f} img/s", f"left {clock(left)}", *known])
+        print(text, file=self._text, flush=True)
+        if self._progress is not None:
+            self._progress.update(self._bar, completed=step, description=text)
+        else:
+            print(text, flush=True)
+
+    def pace(self, step: int) -> tuple[float, float]:
+        """Images per second since the run went on, and the seconds that are left at that pace."""
+        spent = max(time.monotonic() - self._begun, 1e-9)
+        done = max(step - self.start, 1)
+        return self._images / spent, spent / done * (self.steps - step)
+
+    def pause(self) -> float:
+        """Start of something that is not training (a score, a checkpoint): give the value to ``resume``."""
+        return time.monotonic()
+
+    def resume(self, since: float) -> None:
+        """Leave the time since ``pause`` out of the pace."""
+        self._begun += time.monotonic() - since
+
+    def close(self) -> None:
+        """Write what is left, give the terminal back."""
+        if self._progress is not None:
+            self._progress.stop()
+        if self._writer is not None:
+            self._writer.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+        self._jsonl.close()
+        self._text.close()
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Drop the lines of a log past ``step``, and one that was cut off when its run was killed."""
+    if not path.exists():
+        return
+    kept = [line for line in path.read_text().splitlines() if (at := _step(line)) is not None and at <= step]
+    part = path.with_suffix(".tmp")
+    part.write_text("".join(line + "\n" for line in kept))
+    os.replace(part, path)
+
+
+def _step(line: str) -> int | None:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def clock(seconds: float) -> str:
+    """Seconds as h:mm:ss."""
+    whole = int(max(seconds, 0))
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
+def _tensorboard(folder: Path, start: int) -> Any:
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+
+def _wandb(project: str, folder: Path) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError("logger.wandb needs the extra: pip install 'jepakit[wandb]'") from error
+    return wandb.init(project=project, dir=str(folder), name=folder.name, id=folder.name, resume="allow")

@@ -1,0 +1,102 @@
+"""Every option that the core owns, with its default, here and nowhere else."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class DataOptions:
+    """How samples become batches; the arguments of the chosen source stand beside these keys."""
+
+    batch_size: int = 64
+    """Samples for each micro-batch on each device."""
+    size: int = 224
+    """Side of a view, in pixels."""
+    workers: int | None = None
+    """Processes that decode; null: one fewer than the cores, at least one, at most eight."""
+    crop_scale: list[float] = field(default_factory=lambda: [0.3, 1.0])
+    """Share of the picture's area that a random resized crop takes."""
+    crop_ratio: list[float] = field(default_factory=lambda: [3 / 4, 4 / 3])
+    """Width over height of the crop, before it is resized."""
+    flip: bool = False
+    """Mirror half of the views."""
+    mean: list[float] = field(default_factory=lambda: [0.485, 0.456, 0.406])
+    """Mean of each channel, of values in 0..1."""
+    std: list[float] = field(default_factory=lambda: [0.229, 0.224, 0.225])
+    """Standard deviation of each channel, of values in 0..1."""
+    max_bad: float = 0.01
+    """Share of samples that may be unreadable before a run stops."""
+
+
+@dataclass
+class OptimOptions:
+    """AdamW and its schedules. Rates are per optimiser step, lengths in epochs of the data."""
+
+    lr: float = 1e-3
+    """Peak learning rate."""
+    start_lr: float = 2e-4
+    """Learning rate at the first step of the warm-up."""
+    final_lr: float = 1e-6
+    """Learning rate at the end of the cosine."""
+    warmup: float = 40.0
+    """Epochs of linear warm-up."""
+    stretch: float = 1.0
+    """Length of the schedules over length of the run (the released code's ipe_scale)."""
+    weight_decay: list[float] = field(default_factory=lambda: [0.04, 0.4])
+    """Weight decay at the start and the end of its cosine; biases and vectors have none."""
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    eps: float = 1e-8
+    clip: float | None = None
+    """Largest norm of the gradient; null: no clipping."""
+
+
+@dataclass
+class TrainerOptions:
+    """The loop: how long, on what, and what is kept."""
+
+    epochs: float = 300.0
+    """Passes over the data."""
+    steps: int | None = None
+    """Optimiser steps; given, it takes the place of ``epochs``."""
+    accumulate: int = 1
+    """Micro-batches for each optimiser step."""
+    device: str = "auto"
+    """auto | cpu | cuda | cuda:N"""
+    precision: str = "bf16"
+    """bf16 (autocast) | fp32"""
+    compile: bool = False
+    """Compile the blocks with torch.compile."""
+    threads: int | None = None
+    """Threads of one operation on the CPU; null: as many as there are cores."""
+    log_every: int = 10
+    """Steps between two lines of the log."""
+    checkpoint_every: int | None = None
+    """Steps between two checkpoints; null: twenty in a run, and at least one an epoch."""
+    keep: int = 2
+    """Newest checkpoints that are kept."""
+    max_skips: int = 3
+    """Steps in a row that may be skipped for a loss or gradient that is not finite."""
+    verify: str = "full"
+    """What is checked when a checkpoint is read: full (hashes) | size | off."""
+
+
+@dataclass
+class LoggerOptions:
+    """Where a run's numbers go, beside the console and log.jsonl."""
+
+    tensorboard: bool = True
+    wandb: str | None = None
+    """Project at Weights & Biases (extra ``wandb``); null: off."""
+
+
+@dataclass
+class EvaluateOptions:
+    """The k-NN score and effective rank that are logged while training."""
+
+    every: int | None = None
+    """Steps between two scores; null: ten in a run; 0: never."""
+    samples: int = 2000
+    """Labelled samples that a score while training looks at, at most."""
+    k: int = 20
+    """Neighbours that vote."""
+    temperature: float = 0.07
+    """Of the vote's softmax."""

@@ -1,0 +1,82 @@
+"""What an encoder tells apart: its patch tokens as colours."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from jepakit.data.views import Normalise
+from jepakit.errors import ConfigError
+from jepakit.evaluate.features import Reading, undisturbed
+from jepakit.pictures.panels import Layout, frame, slices
+from jepakit.pictures.style import sheet
+from jepakit.types import Features, Grid
+
+CUT = 2.0
+"""Per cent of the values at either end that are clipped before a component becomes a colour."""
+
+
+def features(
+    backbones: Mapping[str, nn.Module], pictures: UInt8[Tensor, "B C T H W"], reading: Reading, out: Path
+) -> Path:
+    """A sheet: each row a picture, and beside it the patch tokens of every encoder.
+
+    The first three principal components of an encoder's tokens over the whole sheet are its red, green and blue; so
+    colours compare within a column and mean nothing across columns.
+
+    Args:
+        backbones: by the words that stand above their columns, such as trained and random.
+        reading: how pixels are normalised, and on which device.
+    """
+    maps, grid = {}, None
+    for name, backbone in backbones.items():
+        tokens, grid = encode(backbone, pictures, reading)
+        maps[name] = colours(tokens).reshape(len(pictures), *grid, 3)
+    assert grid is not None, "no encoder was given"
+    layout = Layout(len(pictures), ["picture", *maps], len(slices(grid)))
+    width, height = layout.size
+    with sheet(height, out, width) as figure:
+        for row, axes in enumerate(layout.axes(figure)):
+            for number, piece in enumerate(slices(grid)):
+                axes[0][number].imshow(frame(pictures[row], piece, grid), interpolation="nearest")
+                for column, colour in enumerate(maps.values(), 1):
+                    axes[column][number].imshow(colour[row, piece], interpolation="nearest")
+    return out
+
+
+def encode(
+    backbone: nn.Module, pictures: UInt8[Tensor, "B C T H W"], reading: Reading
+) -> tuple[Float[Tensor, "B N D"], Grid]:
+    """The patch tokens of a batch, in float32 on the CPU, and the grid that they lie on."""
+    device = torch.device(reading.device)
+    normalise = Normalise(list(reading.data["mean"]), list(reading.data["std"]), device)
+    pixels = normalise(pictures.to(device), torch.zeros(len(pictures), dtype=torch.bool))
+    grid = backbone.grid(pixels)
+    with undisturbed(backbone):
+        found = [backbone(part) for part in pixels.split(int(reading.data["batch_size"]))]
+    return torch.cat([level_of(part, grid) for part in found]).float().cpu(), grid
+
+
+def level_of(found: Features, grid: Grid) -> Float[Tensor, "B N D"]:
+    """The features that have a token for each cell; of a pyramid the last level that does. Else ConfigError."""
+    for level in reversed(found if isinstance(found, tuple) else (found,)):
+        if level.shape[1] == grid.size:
+            return level
+    raise ConfigError(f"the encoder has no features on the grid {tuple(grid)} of its tokens: nothing to draw")
+
+
+def colours(tokens: Float[Tensor, "B N D"]) -> np.ndarray:
+    """``B N 3``: the first three principal components over all tokens, spread over 0 to 1."""
+    flat = tokens.flatten(0, 1).double()
+    flat = flat - flat.mean(0)
+    axes = torch.linalg.eigh(flat.T @ flat).eigenvectors.flip(1)[:, :3]
+    parts = flat @ axes
+    parts = parts * parts.pow(3).sum(0).sign()  # an axis has no sign of its own: the longer tail is bright
+    low, high = (torch.quantile(parts[:: max(len(parts) // 100_000, 1)], q / 100, dim=0) for q in (CUT, 100 - CUT))
+    scaled = ((parts - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
+    if scaled.shape[1] < 3:  # fewer dimensions than colours
+        scaled = torch.nn.functional.pad(scaled, (0, 3 - scaled.shape[1]))
+    return scaled.unflatten(0, tokens.shape[:2]).numpy()

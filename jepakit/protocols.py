@@ -1,0 +1,109 @@
+"""The five contracts on one page. A component is any class that keeps one; there is nothing to inherit.
+
+Components take plain constructor arguments, and these are their configuration: name, type and default are read off
+the signature. Arguments named in ``hookspecs.SUPPLIED`` are filled in when the model is built and are no configuration. State
+that must survive a restart is a buffer. Nothing in a component calls ``.item()``, logs, or asks for its rank.
+``jepakit.testing`` holds each contract as a check that anyone's component can be put to.
+"""
+
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jepakit.types import Features, Grid, Guess, Mask
+
+@runtime_checkable
+class Tokenizer(Protocol):
+    """Cuts a clip into tokens and embeds them. What is not kept is not embedded."""
+
+    def __call__(
+        self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B K *D"]: ...
+
+    def grid(self, t: int, h: int, w: int) -> Grid:
+        """The grid of tokens of a clip of ``t`` frames of ``h`` by ``w`` pixels. Raises ValueError if none fits."""
+        ...
+
+
+@runtime_checkable
+class Masker(Protocol):
+    """Chooses what is seen and what is imagined. Pure: the same ``rng`` state gives the same masks.
+
+    It knows the grid, never the pixels. Context and target are not empty; they are disjoint unless the class says
+    ``overlaps = True``. Raises ValueError where the grid leaves no room.
+    """
+
+    def __call__(self, grid: Grid, batch_size: int, rng: torch.Generator) -> list[Mask]: ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns the tokens it is given into features. ``index`` says where on the grid they lie (None: all of them)."""
+
+    width: int
+    """D of the features."""
+
+    def __call__(self, tokens: Float[Tensor, "B K *D"], index: Int[Tensor, "B K"] | None, grid: Grid) -> Features: ...
+
+
+@runtime_checkable
+class Predictor(Protocol):
+    """Imagines the features of the target blocks from those of the context: ``B M Q D``, or a ``Guess``.
+
+    ``condition`` is LeCun's z: nothing, actions, the parameters of an augmentation, or what the predictor infers.
+    """
+
+    def __call__(
+        self, seen: Features, mask: Mask, grid: Grid, condition: Any = None
+    ) -> Float[Tensor, "B M Q D"] | Guess: ...
+
+
+@runtime_checkable
+class AntiCollapse(Protocol):
+    """Who answers, what is forbidden, what moves slowly. Of several strategies one answers, any number forbid."""
+
+    def prepare(self, backbone: "Backbone", steps: int) -> None:
+        """Called once, before training: make a teacher, learn how many optimiser steps there will be."""
+        ...
+
+    def targets(self, backbone: "Backbone", view: Float[Tensor, "B C T H W"]) -> Features | None:
+        """What there is to know about a view, ``B N D``; None from a strategy that leaves the answer to another."""
+        ...
+
+    def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
+        """Named losses that keep the features from collapsing; empty where nothing is forbidden."""
+        ...
+
+    def after_step(self, backbone: "Backbone", step: int) -> None:
+        """Called after optimiser step ``step`` (from 0)."""
+        ...
+
+
+class Backbone(Protocol):
+    """A tokenizer followed by an encoder: what a teacher copies and an evaluation reads."""
+
+    width: int
+
+    def __call__(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features: ...
+
+    def grid(self, pixels: Float[Tensor, "B C T H W"]) -> Grid: ...
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data source: numbered samples, each ``(picture, labels)``; ``picture`` is uint8 ``C T H W`` of any size.
+
+    Raises ``jepakit.data.BadSample`` where a sample cannot be read. ``classes`` names the values of each label.
+    """
+
+    classes: dict[str, tuple[str, ...]]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, int | float]]: ...
+
+    def describe(self, index: int) -> str:
+        """Where sample ``index`` comes from: a path, or what was generated."""
+        ...

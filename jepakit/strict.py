@@ -1,0 +1,183 @@
+"""The check after composition: every key known, every type right, every value in its range.
+
+Hydra lets ``+key=value`` past a schema, and a sweep reports its bad job last. So each composed configuration is held
+against the schemas once more, on every path, and what comes out is plain data in one order.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from jepakit.catalog import Catalog, Root
+from jepakit.errors import ConfigError, nearest
+from jepakit.optionfiles import GROUPS, refuse_targets
+from jepakit.signature import literals
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "distance": ("smooth_l1", "l2", "l1"),
+    "trainer.precision": ("bf16", "fp32"),
+    "trainer.verify": ("full", "size", "off"),
+}
+AT_LEAST = {
+    0: "data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup trainer.max_skips evaluate.every",
+    1: "data.batch_size data.size trainer.steps trainer.accumulate trainer.threads trainer.log_every "
+    "trainer.checkpoint_every trainer.keep evaluate.samples evaluate.k",
+}
+ABOVE_ZERO = "optim.stretch optim.eps optim.clip trainer.epochs evaluate.temperature"
+SPANS = {"data.crop_scale": 1.0, "data.crop_ratio": math.inf}
+"""Pairs, low then high, above zero and at most this."""
+PAIRS = "optim.weight_decay optim.betas"
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) -> dict[str, Any]:
+    """The plain, typed configuration. Raises ConfigError; with ``complete`` also for a value that is still missing."""
+    refuse_targets(dict(config), "configuration")
+    known = [each.name for each in dataclasses.fields(Root)]
+    for key in config:
+        if key not in (*known, "recipe"):
+            raise unknown(key, known)
+    root = _typed(Root, {key: value for key, value in config.items() if key not in (*GROUPS, "recipe")})
+    result: dict[str, Any] = {"seed": root["seed"], "recipe": config.get("recipe")}
+    for key in known:
+        result[key] = _component(key, config.get(key), catalog) if key in GROUPS else root[key]
+    if complete:
+        _refuse_missing(result)
+    _refuse_values(result)
+    return result
+
+
+def refuse_data_keys(data: Mapping[str, Any], source: str, catalog: Catalog) -> None:
+    """Raise ConfigError for a key that a source does not know, or a source that there is not."""
+    fields = [each.name for each in dataclasses.fields(catalog.schema("data", catalog.component("data", source)))]
+    for key in data:
+        if key not in fields:
+            raise unknown(f"data.{key}", fields)
+
+
+def unknown(path: str, known: list[str]) -> ConfigError:
+    """The error for a key that nothing reads."""
+    known = [key for key in known if key not in ("name", "hydra")] + ["recipe"] * ("." not in path)
+    return ConfigError(f"unknown key {path!r}{nearest(path.rpartition('.')[2], known)}; known: {', '.join(known)}")
+
+
+def choose(group: str, catalog: Catalog, given: str = "") -> ConfigError:
+    """The error for a group that has nothing chosen."""
+    names = ", ".join(catalog.names(group))
+    return ConfigError(f"{given or group} chooses nothing: write {group}=NAME with one of: {names}")
+
+
+def unchosen(name: str, chosen: list[str], catalog: Catalog) -> ConfigError:
+    """The error for settings of a strategy against collapse that the run does not use."""
+    if ("anti_collapse", name) not in catalog.options:
+        return unknown(f"anti_collapse.{name}", chosen)
+    both = ",".join([*chosen, name])
+    return ConfigError(f"anti_collapse.{name} is not part of this run: choose it, anti_collapse=[{both}]")
+
+
+def _component(group: str, node: Any, catalog: Catalog) -> dict[str, Any]:
+    if not isinstance(node, dict) or not node:
+        raise choose(group, catalog)
+    if group != "anti_collapse":
+        return _one(group, group, node, catalog)
+    chosen = {name: each for name, each in node.items() if isinstance(each, dict) and each.get("name") == name}
+    for name in node:
+        if name not in chosen:
+            raise unchosen(name, list(chosen), catalog)
+    return {name: _one(group, f"anti_collapse.{name}", each, catalog) for name, each in chosen.items()}
+
+
+def _one(group: str, path: str, node: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
+    if "name" not in node:
+        raise choose(group, catalog)
+    component = catalog.plugins.get(GROUPS[group], node["name"])
+    result = _typed(catalog.schema(group, component.name), node, path)
+    for key, allowed in literals(component).items():
+        if result[key] not in (*allowed, "???"):
+            raise _not_among(f"{path}.{key}", result[key], allowed)
+    return result
+
+
+def _typed(schema: type, node: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """A node with nothing but the keys of its schema, all of them, in order and of their types."""
+    _refuse_keys(schema, node, path)
+    try:
+        return OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), node))  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{_join(path, error.full_key)}: {str(error).splitlines()[0]}") from error
+
+
+def _refuse_keys(schema: type, node: dict[str, Any], path: str) -> None:
+    fields = {each.name: each for each in dataclasses.fields(schema)}
+    skipped = (*GROUPS,) if schema is Root else ()
+    for key, value in node.items():
+        if key not in fields:
+            raise unknown(_join(path, key), [name for name in fields if name not in skipped])
+        nested = fields[key].type
+        if dataclasses.is_dataclass(nested) and isinstance(nested, type):
+            if not isinstance(value, dict):
+                raise ConfigError(f"{_join(path, key)}={value} is no value: it holds the keys of {nested.__name__}")
+            _refuse_keys(nested, value, _join(path, key))
+    for key in fields:
+        if key not in node and key not in skipped:
+            raise ConfigError(f"{_join(path, key)} was taken away (~): every setting needs a value")
+
+
+def _refuse_missing(config: dict[str, Any]) -> None:
+    for path, value in flatten(config).items():
+        if value == "???":
+            group = path.partition(".")[0]
+            raise ConfigError(f"{path} is not set, and {group}={_name(config[group])} has no default: add {path}=VALUE")
+
+
+def _name(node: Any) -> str:
+    return node.get("name") or "+".join(node)
+
+
+def _refuse_values(config: dict[str, Any]) -> None:
+    values = flatten(config)
+    for path, allowed in CHOICES.items():
+        if values[path] not in allowed:
+            raise _not_among(path, values[path], allowed)
+    for low, paths in AT_LEAST.items():
+        for path in paths.split():
+            _require(path, values[path], values[path] is None or values[path] >= low, f"at least {low}")
+    for path in ABOVE_ZERO.split():
+        _require(path, values[path], values[path] is None or 0 < values[path] < math.inf, "above 0, and finite")
+    for path, high in SPANS.items():
+        fits = len(values[path]) == 2 and 0 < values[path][0] <= values[path][1] <= high
+        _require(path, values[path], fits, f"[low, high] with 0 < low <= high{f' <= {high:g}' * (high < math.inf)}")
+    for path in PAIRS.split():
+        _require(path, values[path], len(values[path]) == 2 and min(values[path]) >= 0, "two numbers, at least 0")
+    _require("optim.betas", values["optim.betas"], max(values["optim.betas"]) < 1, "below 1")
+    same = len(values["data.mean"]) == len(values["data.std"]) and min(values["data.std"], default=0) > 0
+    _require("data.std", values["data.std"], same, "above 0, one for each number in data.mean")
+    device = values["trainer.device"]
+    _require("trainer.device", device, DEVICE.fullmatch(device), "auto, cpu, cuda or cuda:N")
+
+
+def _require(path: str, value: Any, holds: object, what: str) -> None:
+    if value != "???" and not holds:
+        raise ConfigError(f"{path}={value} is out of range: it has to be {what}")
+
+
+def _not_among(path: str, value: Any, allowed: tuple[Any, ...]) -> ConfigError:
+    listed = ", ".join("null" if each is None else str(each) for each in allowed)
+    return ConfigError(f"{path}={value} is no choice{nearest(str(value), map(str, allowed))}; there are: {listed}")
+
+
+def _join(path: str, key: object) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def flatten(config: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Every setting by its dotted key; a list is one value, and so is an empty mapping."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, _join(path, key)) if isinstance(value, Mapping) and value else {_join(path, key): value}
+    return flat

@@ -1,0 +1,109 @@
+"""The legend: the letters and the few things that every part of jepakit speaks of.
+
+    B batch   V views   C channels   T H W pixels   N tokens   K kept (context)   Q queried (target)
+    M target blocks of one mask, each predicted on its own   D width   L layers
+
+An image is a clip with T = 1. A token is a vector, or, for encoders that eat whole pictures, the picture itself:
+hence ``*D`` where tokens enter an encoder.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+Features = Tensor | tuple[Tensor, ...]
+"""Tokens ``B N D``, or a pyramid of them, finest level first."""
+
+
+class Grid(NamedTuple):
+    """A clip cut into tokens: ``t`` tubelets of ``h`` by ``w`` patches, numbered time first, then row, then column."""
+
+    t: int
+    h: int
+    w: int
+
+    @property
+    def size(self) -> int:
+        """N, the number of tokens."""
+        return self.t * self.h * self.w
+
+
+class Mask(NamedTuple):
+    """One question asked of the predictor: given these tokens, imagine those.
+
+    ``context`` are the tokens that the encoder may see, ``target`` the M blocks of tokens that the predictor has to
+    imagine, each block on its own. ``None`` stands for the whole view. Several masks of a step may share one
+    ``context`` tensor: it is then encoded once. ``kind`` numbers the way the mask was drawn (V-JEPA has a mask token
+    for each kind); ``weight`` scales the error of single target tokens.
+    """
+
+    context: Int[Tensor, "B K"] | None
+    target: Int[Tensor, "B M Q"] | None
+    context_view: int = 0
+    target_view: int | tuple[int, ...] = 0
+    kind: int = 0
+    weight: Float[Tensor, "B M Q"] | None = None
+
+
+class Guess(NamedTuple):
+    """What a predictor may return instead of plain features: features, and extra losses with a name each."""
+
+    features: Features
+    losses: Mapping[str, Float[Tensor, ""]] = {}
+
+
+class Losses(NamedTuple):
+    """A step's outcome: ``total`` is minimised, ``parts`` are what it is the sum of, by name.
+
+    ``trace`` holds ``(seen, guess, truth)`` of every mask, for those who watch the run's health.
+    """
+
+    total: Float[Tensor, ""]
+    parts: dict[str, Float[Tensor, ""]]
+    trace: tuple[tuple[Features, Features, Features], ...] = ()
+
+    @classmethod
+    def of(cls, distances: list[Tensor], guards: list[dict[str, Tensor]], trace: list) -> "Losses":
+        """The mean over a step's masks: of their distances, and of each named guard."""
+        names = dict.fromkeys(name for guard in guards for name in guard)
+        parts = {"distance": torch.stack(distances).mean()}
+        parts |= {name: torch.stack([guard[name] for guard in guards if name in guard]).mean() for name in names}
+        return cls(torch.stack(list(parts.values())).sum(), parts, tuple(trace))
+
+
+class Batch(NamedTuple):
+    """A step's samples.
+
+    ``views[v]`` is ``B C T H W``, normalised; views may differ in size. ``labels`` are named (``class``, ``count``,
+    ...), empty where there are none. ``index`` numbers the samples in their source. ``condition`` is what the
+    predictor may know about how the views came about. ``replaced`` lists the samples that could not be read.
+    """
+
+    views: tuple[Float[Tensor, "B C T H W"], ...]
+    labels: dict[str, Tensor]
+    index: Int[Tensor, "B"]
+    condition: Any = None
+    replaced: tuple[dict[str, Any], ...] = ()
+
+
+Picture = UInt8[Tensor, "C T H W"]
+"""What a source hands out: a decoded image or clip."""
+
+
+def take(x: Float[Tensor, "B N *D"], index: Int[Tensor, "B K"] | None) -> Float[Tensor, "B K *D"]:
+    """Pick tokens by index, row by row; ``None`` picks all."""
+    if index is None:
+        return x
+    return x.gather(1, index.reshape(*index.shape, *(1 for _ in x.shape[2:])).expand(*index.shape, *x.shape[2:]))
+
+
+def take_blocks(x: Features, index: Int[Tensor, "B M Q"] | None) -> Features:
+    """Pick blocks of tokens: ``B N D`` becomes ``B M Q D``; a pyramid is picked from level by level."""
+    if isinstance(x, tuple):
+        return tuple(take_blocks(level, index) for level in x)  # type: ignore[misc]
+    if index is None:
+        return x.unsqueeze(1)
+    return take(x, index.flatten(1)).unflatten(1, index.shape[1:])

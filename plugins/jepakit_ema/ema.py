@@ -1,0 +1,57 @@
+"""The exponential moving average of the backbone as the one who answers."""
+
+import copy
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jepakit.protocols import Backbone
+from jepakit.types import Features
+
+
+class Ema(nn.Module):
+    """A teacher that follows the backbone with momentum ``start``, growing linearly to ``end``.
+
+    Args:
+        start, end: momentum at the first and after the last step.
+        stretch: length of the momentum's schedule over length of the run (the released ``ipe_scale``).
+        normalise: layer norm of the answers over channels, without scale or shift.
+    """
+
+    def __init__(self, start: float = 0.996, end: float = 1.0, stretch: float = 1.0, normalise: bool = True):
+        super().__init__()
+        self.start, self.end, self.stretch, self.normalise = start, end, stretch, normalise
+        self.teacher: nn.Module | None = None
+        self.steps = 1
+
+    def prepare(self, backbone: Backbone, steps: int) -> None:
+        """Make the teacher, and learn how long the schedule is."""
+        self.steps = steps
+        self.teacher = copy.deepcopy(backbone).requires_grad_(False)
+
+    @torch.no_grad()
+    def targets(self, backbone: Backbone, view: Float[Tensor, "B C T H W"]) -> Features:
+        """The teacher's features of a whole view, ``B N D``."""
+        answer = self.teacher(view)
+        return tuple(map(self.norm, answer)) if isinstance(answer, tuple) else self.norm(answer)
+
+    def norm(self, features: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        return F.layer_norm(features, features.shape[-1:]) if self.normalise else features
+
+    def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Tensor]:
+        """Nothing is forbidden: a slow teacher is all that keeps the features apart."""
+        return {}
+
+    def momentum(self, step: int) -> float:
+        """The share of itself that the teacher keeps after optimiser step ``step`` (from 0)."""
+        return self.start + (self.end - self.start) * step / (self.steps * self.stretch)
+
+    @torch.no_grad()
+    def after_step(self, backbone: Backbone, step: int) -> None:
+        """Move the teacher. Multiply, then add: the released code's order of operations."""
+        momentum = self.momentum(step)
+        slow, fast = list(self.teacher.parameters()), list(backbone.parameters())
+        torch._foreach_mul_(slow, momentum)
+        torch._foreach_add_(slow, fast, alpha=1.0 - momentum)

@@ -1,0 +1,42 @@
+"""Patches, or tubelets of several frames, each embedded by one linear map."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from jepakit.types import Grid, take
+from jepakit_vit.initialise import initialise
+
+
+class PatchTokenizer(nn.Module):
+    """Cuts a clip into boxes of ``tubelet`` frames by ``patch`` by ``patch`` pixels and embeds those that are kept.
+
+    The map is that of a convolution whose stride is its kernel; its weight is kept flat, ``D (C tubelet patch patch)``.
+
+    Raises:
+        ValueError: where a clip's sides are not multiples of the box's.
+    """
+
+    def __init__(self, channels: int, encoder_width: int, patch: int = 16, tubelet: int = 1):
+        super().__init__()
+        self.patch, self.tubelet = patch, tubelet
+        self.proj = nn.Linear(channels * tubelet * patch * patch, encoder_width)
+        initialise(self)
+
+    def grid(self, t: int, h: int, w: int) -> Grid:
+        """The grid of tokens of a clip of ``t`` frames of ``h`` by ``w`` pixels."""
+        if t % self.tubelet or h % self.patch or w % self.patch:
+            box = f"{self.tubelet} x {self.patch} x {self.patch}"
+            raise ValueError(f"a clip of {t} x {h} x {w} (frames, height, width) cannot be cut into boxes of {box}")
+        return Grid(t // self.tubelet, h // self.patch, w // self.patch)
+
+    def forward(
+        self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None
+    ) -> Float[Tensor, "B K D"]:
+        return self.proj(take(self.boxes(pixels), keep))
+
+    def boxes(self, pixels: Float[Tensor, "B C T H W"]) -> Float[Tensor, "B N P"]:
+        """The pixels of each box, P = C tubelet patch patch of them, in the order of a convolution's weight."""
+        t, h, w = self.grid(*pixels.shape[2:])
+        cut = pixels.unflatten(4, (w, self.patch)).unflatten(3, (h, self.patch)).unflatten(2, (t, self.tubelet))
+        return torch.permute(cut, (0, 2, 4, 6, 1, 3, 5, 7)).flatten(4).flatten(1, 3)  # B t h w (C tubelet patch patch)

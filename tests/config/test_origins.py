@@ -1,0 +1,27 @@
+"""Who gave each value."""
+
+
+def test_origins(files, folders):
+    from jepakit.origins import origins
+
+    found = origins(["recipe=ablations/thin", "data.size=64", "anti_collapse=stiller", "seed=3"], files, folders)
+    by_key = {key: origin for key, (_, origin) in found.items()}
+    assert by_key["distance"] == by_key["encoder.drop_path"] == by_key["tokenizer.name"] == "default"
+    assert by_key["data.name"] == by_key["data.batch_size"] == by_key["trainer.epochs"] == "recipe base"
+    assert by_key["optim.lr"] == by_key["masker.name"] == "recipe ablations/thin"
+    assert by_key["masker.width"] == "option masker=thin"
+    assert by_key["anti_collapse.still.pull"] == "option anti_collapse=stiller"
+    assert (
+        by_key["anti_collapse.still.name"]
+        == by_key["recipe"]
+        == by_key["data.size"]
+        == by_key["seed"]
+        == "command line"
+    )
+    assert found["data.root"] == ("???", "default") and found["seed"] == (3, "command line")
+
+
+def test_a_variant_of_a_plugin_is_named_with_it():
+    from jepakit.origins import origins
+
+    assert origins(["encoder=vit_huge"])["encoder.width"] == (1280, "option encoder=vit_huge of plugin vit")
