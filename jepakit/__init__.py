@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING, Any
 from jepakit.hookspecs import hookimpl as hookimpl
 
 if TYPE_CHECKING:
-    from jepakit.types import Batch as Batch, Grid as Grid, Guess as Guess, Mask as Mask
+    from jepakit.types import Batch as Batch
+    from jepakit.types import Grid as Grid
+    from jepakit.types import Guess as Guess
+    from jepakit.types import Mask as Mask
 
 __version__ = "0.1.0"
 

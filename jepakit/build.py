@@ -1,7 +1,10 @@
 """From a resolved configuration to a model, read top to bottom. What cannot work is refused here, with the reason."""
 
 import inspect
+import itertools
+import traceback
 import typing
+import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,15 +19,23 @@ from jepakit.jepa import Backbone, Jepa
 from jepakit.plugins import discover
 from jepakit.protocols import Masker
 from jepakit.testing import check_mask
-from jepakit.types import Grid, Mask
+from jepakit.types import Grid, Mask, to_device
+
+WRONG = (ValueError, TypeError, RuntimeError, AssertionError, AttributeError, LookupError, ArithmeticError)
+"""What a component may raise against what it is given."""
+
+DRAWS = 32
+"""Masks that are tried before training: some maskers find no room only now and then."""
 
 
 class Built(NamedTuple):
-    """A model, the masker that asks it questions, and the grid of tokens that its views are cut into."""
+    """A model, the masker that asks it questions, the grid of tokens that views are cut into, and how many views of a
+    sample the masker asks for."""
 
     jepa: Jepa
     masker: Masker
     grid: Grid
+    views: int
 
 
 def build(config: Mapping[str, Any], steps: int = 1) -> Built:
@@ -42,33 +53,34 @@ def build(config: Mapping[str, Any], steps: int = 1) -> Built:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(config["seed"], "init"))
         encoder = make("encoder", config["encoder"], channels=channels)
-        width = encoder.width
+        width = refuse(f"encoder {config['encoder']['name']!r}", getattr, encoder, "width")
         tokenizer = make("tokenizer", config["tokenizer"], channels=channels, encoder_width=width)
         grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, frames, size, size)
         predictor = make("predictor", config["predictor"], channels=channels, encoder_width=width, grid=grid)
         masker = make("masker", config["masker"], grid=grid)
         strategies = {name: make("anti_collapse", node) for name, node in config["anti_collapse"].items()}
         backbone, anti_collapse = Backbone(tokenizer, encoder), Together(strategies)
-        anti_collapse.prepare(backbone, steps)
+        refuse("anti_collapse", anti_collapse.prepare, backbone, steps)
         jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"]))
-    built = Built(jepa, masker, grid)
-    rehearse(built, config, (channels, frames, size, size))
-    return built
+    masks = draw(masker, config["masker"]["name"], grid, data["batch_size"])
+    views = 1 + max(view for mask in masks for view in _views(mask))
+    shape = (data["batch_size"], channels, frames, size, size)
+    rehearse(jepa, config, masks, [torch.empty(shape, device="meta") for _ in range(views)])
+    return Built(jepa, masker, grid, views)
 
 
 def make(kind: str, node: Mapping[str, Any], **supplied: Any) -> Any:
     """A component from its node of the configuration, and from what it asks of ``supplied`` by name."""
     component = discover().get(kind, node["name"])
-    factory = component.load()
+    factory, hints = component.load(), {each.name: each.annotation for each in component.arguments()}
+    given = {name: typed(hints.get(name), value) for name, value in node.items() if name != "name"}
     wanted = inspect.signature(factory).parameters
-    given = {name: typed(factory, name, value) for name, value in node.items() if name != "name"}
     given |= {name: value for name, value in supplied.items() if name in wanted}
     return refuse(f"{kind} {node['name']!r}", factory, **given)
 
 
-def typed(factory: Any, name: str, value: Any) -> Any:
+def typed(hint: Any, value: Any) -> Any:
     """A list of the configuration as the tuple that a constructor asks for."""
-    hint = typing.get_type_hints(factory.__init__).get(name)
     options = typing.get_args(hint) if typing.get_origin(hint) is not tuple else (hint,)
     tuples = any(typing.get_origin(option) is tuple for option in options)
     return tuple(value) if tuples and isinstance(value, list) else value
@@ -78,38 +90,50 @@ def refuse(who: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     """Call a component; the reason it gives against its arguments becomes one clear line."""
     try:
         return call(*args, **kwargs)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{who}: {error}") from error
-
-
-def rehearse(built: Built, config: Mapping[str, Any], shape: tuple[int, ...]) -> None:
-    """One step on tensors that have a shape and no content: costs nothing, and finds parts that do not fit."""
-    batch = config["data"]["batch_size"]
-    masks = draw(built.masker, config["masker"]["name"], built.grid, batch)
-    views = range(1 + max(v for m in masks for v in _views(m)))
-    weights = {name: value.to("meta") for name, value in built.jepa.state_dict(keep_vars=True).items()}
-    pixels = [torch.empty(batch, *shape, device="meta") for _ in views]
-    names = {kind: config[kind]["name"] for kind in ("tokenizer", "encoder", "masker", "predictor")}
-    names["anti_collapse"] = "+".join(config["anti_collapse"])
-    parts = ", ".join(f"{kind} {name!r}" for kind, name in names.items())
-    try:
-        torch.func.functional_call(built.jepa, weights, (pixels, [_meta(mask) for mask in masks]))
-    except NotImplementedError:
-        return  # an operation without a shape rule: the first real step will tell
-    except (ValueError, RuntimeError, TypeError, IndexError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"these parts do not work together ({parts}): {reason}") from error
+    except WRONG as error:
+        raise ConfigError(f"{who}: {_line(error)}") from error
 
 
 def draw(masker: Masker, name: str, grid: Grid, batch: int) -> list[Mask]:
-    """Masks for a batch, held to the masker's contract."""
-    masks = refuse(f"masker {name!r}", masker, grid, batch, seeds.generator("rehearsal"))
-    try:
-        for mask in masks:
-            check_mask(mask, grid, batch, overlaps=getattr(masker, "overlaps", False))
-    except AssertionError as error:
-        raise ConfigError(f"masker {name!r} breaks its contract: {error}") from error
+    """Masks for a batch; these and some more are held to the masker's contract."""
+    who = f"masker {name!r}"
+    for number in reversed(range(DRAWS)):
+        samples = min(batch, 8) if number else batch
+        masks = refuse(who, masker, grid, samples, seeds.generator("rehearsal", number))
+        try:
+            assert isinstance(masks, list) and masks, "it returns no list of one mask or more"
+            for mask in masks:
+                check_mask(mask, grid, samples, overlaps=getattr(masker, "overlaps", False))
+        except (AssertionError, AttributeError) as error:
+            raise ConfigError(f"{who} breaks its contract: {_line(error)}") from error
     return masks
+
+
+def rehearse(jepa: Jepa, config: Mapping[str, Any], masks: list[Mask], views: list[Tensor]) -> None:
+    """One step on tensors that have a shape and no content: costs nothing, and finds parts that do not fit."""
+    state = itertools.chain(jepa.named_parameters(), jepa.named_buffers())
+    weights = {name: value.to("meta") for name, value in state}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Using a target size")  # guess and truth of different shapes
+            torch.func.functional_call(jepa, weights, (views, to_device(masks, "meta")))
+    except (*WRONG, UserWarning) as error:
+        if isinstance(error, NotImplementedError) or "meta" in str(error):
+            return  # an operation that needs content: the first real step will tell
+        raise ConfigError(f"{_blame(error, jepa, config)}: {_line(error)}") from error
+
+
+def _blame(error: BaseException, jepa: Jepa, config: Mapping[str, Any]) -> str:
+    """The component in which an error arose, innermost of all, and those that it had to work with."""
+    names = {kind: f"{kind} {config[kind]['name']!r}" for kind in ("masker", "tokenizer", "encoder", "predictor")}
+    names["anti_collapse"] = f"anti_collapse {' + '.join(config['anti_collapse']) or '(none)'}"
+    parts = {id(jepa.predictor): "predictor", id(jepa.anti_collapse): "anti_collapse"}
+    for backbone in (jepa.backbone, jepa.target_backbone):
+        parts |= {id(getattr(backbone, kind, None)): kind for kind in ("tokenizer", "encoder")}
+    frames = [id(frame.f_locals.get("self", parts)) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    guilty = names.pop(next((parts[frame] for frame in reversed(frames) if frame in parts), ""), None)
+    others = ", ".join(names.values())
+    return f"{guilty} does not go with {others}" if guilty else f"these parts do not go together ({others})"
 
 
 def _views(mask: Mask) -> tuple[int, ...]:
@@ -117,8 +141,8 @@ def _views(mask: Mask) -> tuple[int, ...]:
     return (mask.context_view, *((target,) if isinstance(target, int) else target))
 
 
-def _meta(mask: Mask) -> Mask:
-    return Mask(*(part.to("meta") if isinstance(part, Tensor) else part for part in mask))
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def parameters(module: nn.Module) -> int:

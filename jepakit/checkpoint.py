@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -29,7 +30,7 @@ from torch.optim import Optimizer
 
 from jepakit.errors import CheckpointError, nearest
 
-FOLDER, MANIFEST, STATE = "checkpoints", "manifest.json", "state.json"
+FOLDER, MANIFEST, STATE, METADATA = "checkpoints", "manifest.json", "state.json", ".metadata"
 ROOM = 1.2
 """Free space that a checkpoint asks for, in multiples of its size."""
 
@@ -39,9 +40,9 @@ class Damaged(CheckpointError):
 
 
 def save(run: Path, model: nn.Module, optimizer: Optimizer, step: int, keep: int) -> Path:
-    """Write the state after ``step`` optimiser steps, then prune to the newest ``keep``.
+    """Write the state after ``step`` optimiser steps, then keep it and the ``keep - 1`` before it.
 
-    Raises CheckpointError where the disk has no room; what was saved before stays.
+    Raises CheckpointError where it cannot be written (no room, say); what was saved before stays.
     """
     root = Path(run) / FOLDER
     root.mkdir(parents=True, exist_ok=True)
@@ -53,16 +54,21 @@ def save(run: Path, model: nn.Module, optimizer: Optimizer, step: int, keep: int
         with _quiet():
             dcp.save(state, storage_writer=dcp.FileSystemWriter(part, sync_files=True), no_dist=True)
         _write(part / STATE, {"step": step, "torch": torch.__version__})
-        _write(part / MANIFEST, {file.name: _fingerprint(file) for file in sorted(part.iterdir())})
+        files = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in sorted(part.iterdir())}
+        _write(part / MANIFEST, files)
         _sync(part)
         if target.exists():
             shutil.rmtree(target)
         part.rename(target)
         _sync(root)
-    except OSError as error:
+    except (OSError, CheckpointException) as error:
         shutil.rmtree(part, ignore_errors=True)
-        raise CheckpointError(f"step {step} could not be saved in {root}: {error}") from error
-    for old in sorted(_all(root))[: -max(1, keep)]:
+        cause = _cause(error)
+        if not isinstance(cause, Exception):
+            raise cause from None  # Ctrl-C
+        raise CheckpointError(f"step {step} could not be saved in {root}: {_line(cause)}") from error
+    # Newer ones are damaged, or this one would have gone on from them: they are no reason to remove a good one.
+    for old in sorted(each for each in _all(root) if each <= target)[: -max(1, keep)]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -73,23 +79,26 @@ def restore(run: Path, model: nn.Module, optimizer: Optimizer | None, verify: st
     A damaged checkpoint is named through ``say`` and the one before it is taken. Raises CheckpointError where there
     are checkpoints and none is valid: training never starts over in silence.
     """
-    found = sorted(_all(Path(run) / FOLDER), reverse=True)
-    for folder in found:
+    root, damage = Path(run) / FOLDER, []
+    for folder in sorted(_all(root), reverse=True):
         try:
             check(folder, verify)
+            return load(folder, model, optimizer)
         except Damaged as error:
             say(f"passed over a damaged checkpoint: {error}")
-            continue
-        return load(folder, model, optimizer)
-    if found:
-        raise CheckpointError(
-            f"none of the {len(found)} checkpoints in {Path(run) / FOLDER} is valid; to start over, remove them"
-        )
+            damage.append(str(error).removeprefix(f"{root}/"))
+    if damage:
+        listed = "; ".join(damage)
+        raise CheckpointError(f"no checkpoint in {root} is valid: {listed}; to start over, remove them")
     return 0
 
 
 def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> int:
-    """Load one checkpoint, every tensor of it or none. Raises CheckpointError that names what does not match."""
+    """Load one checkpoint and return its step. Raises CheckpointError that names what does not match the model.
+
+    Where it raises Damaged, the model may hold some of the tensors.
+    """
+    step = _step(folder)
     _compare(folder, model)
     state: dict[str, Any] = {"model": model.state_dict()}
     if optimizer is not None:
@@ -97,13 +106,16 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
     try:
         with _quiet():
             dcp.load(state, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
-    except Exception as error:  # what a reader raises depends on where the damage is
-        raise Damaged(f"{folder}: {_line(error)}") from error
+    except (Exception, CheckpointException) as error:  # what a reader raises depends on where the damage is
+        cause = _cause(error)
+        if not isinstance(cause, Exception):
+            raise cause from None  # Ctrl-C
+        raise Damaged(f"{folder}: {_line(cause)}") from error
     model.load_state_dict(state["model"])
     if optimizer is not None:
         options = StateDictOptions(flatten_optimizer_state_dict=True)
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
-    return json.loads((folder / STATE).read_text())["step"]
+    return step
 
 
 def load_newest_model(run: Path, config: Mapping[str, Any]) -> tuple[Any, int]:
@@ -123,24 +135,38 @@ def check(folder: Path, verify: str = "full") -> None:
     """Hold a checkpoint against its manifest: ``full`` (hashes), ``size``, or ``off``. Raises Damaged."""
     if verify == "off":
         return
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise Damaged(f"{folder}: its {MANIFEST} cannot be read ({_line(error)})") from error
-    for name, expected in manifest.items():
+    for name, (size, digest) in _manifest(folder).items():
         file = folder / name
-        if not file.exists():
+        if not file.is_file():
             raise Damaged(f"{folder}: {name} is missing")
-        if file.stat().st_size != expected["size"]:
-            raise Damaged(f"{folder}: {name} has {file.stat().st_size:,} bytes, not {expected['size']:,}")
-        if verify == "full" and _fingerprint(file) != expected:
+        if file.stat().st_size != size:
+            raise Damaged(f"{folder}: {name} has {file.stat().st_size:,} bytes, not {size:,}")
+        if verify == "full" and _digest(file) != digest:
             raise Damaged(f"{folder}: the bytes of {name} have changed since it was written")
 
 
+def _manifest(folder: Path) -> dict[str, tuple[int, str]]:
+    """Size and hash of each file. Raises Damaged for one that leaves out a file that is read."""
+    try:
+        listed = json.loads((folder / MANIFEST).read_text())
+        manifest = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in listed.items()}
+    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+        raise Damaged(f"{folder}: its {MANIFEST} cannot be read ({_line(error)})") from error
+    read = {STATE, METADATA, *(file.name for file in folder.glob("*.distcp"))}
+    if left_out := sorted(read - manifest.keys()):
+        raise Damaged(f"{folder}: its {MANIFEST} does not list {left_out[0]}")
+    return manifest
+
+
+def _step(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / STATE).read_text())["step"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Damaged(f"{folder}: its {STATE} cannot be read ({_line(error)})") from error
+
+
 def _optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
-    return get_optimizer_state_dict(
-        model, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=True)
-    )
+    return get_optimizer_state_dict(model, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=True))
 
 
 def _compare(folder: Path, model: nn.Module) -> None:
@@ -148,7 +174,7 @@ def _compare(folder: Path, model: nn.Module) -> None:
     try:
         metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
     except Exception as error:  # a pickle that is cut off can raise anything
-        raise Damaged(f"{folder}: its .metadata cannot be read ({_line(error)})") from error
+        raise Damaged(f"{folder}: its {METADATA} cannot be read ({_line(error)})") from error
     saved = {name.removeprefix("model."): entry for name, entry in metadata.items() if name.startswith("model.")}
     wanted = model.state_dict()
     if missing := sorted(wanted.keys() - saved.keys()):
@@ -168,8 +194,8 @@ def _all(root: Path) -> Iterator[Path]:
 def _sweep(root: Path) -> None:
     """Remove what processes that are gone left half written."""
     for part in root.glob("step-*.tmp-*"):
-        owner = int(part.name.rsplit("-", 1)[1])
-        if owner == os.getpid() or not Path(f"/proc/{owner}").exists():
+        owner = part.name.rsplit("-", 1)[1]
+        if owner == str(os.getpid()) or not Path("/proc", owner).exists():
             shutil.rmtree(part, ignore_errors=True)
 
 
@@ -181,10 +207,9 @@ def _room(root: Path, state: Mapping[str, Any]) -> None:
         raise CheckpointError(f"no room in {root}: a checkpoint asks for {needed:,} bytes, {free:,} are free")
 
 
-def _fingerprint(file: Path) -> dict[str, Any]:
+def _digest(file: Path) -> str:
     with file.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"size": file.stat().st_size, "sha256": digest}
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -205,6 +230,16 @@ def _sync(folder: Path) -> None:
 def _quiet() -> warnings.catch_warnings:
     """DCP warns that no process group is there, which is what ``no_dist`` says."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What made DCP fail: it wraps even Ctrl-C into an exception of its own, and torch hides a full disk in another."""
+    if isinstance(error, CheckpointException):
+        error = next(iter(error.failures.values()))[0]
+    within: BaseException | None = error if isinstance(error, Exception) else None
+    while within is not None and not isinstance(within, OSError):
+        within = within.__cause__ or within.__context__
+    return within or error
 
 
 def _line(error: BaseException) -> str:

@@ -64,6 +64,9 @@ usage: jepakit show config|masks [recipe=NAME] [key=value ...]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line. Returns its exit code: 2 for a mistake of the user's, told in one line."""
+    # Threads that wait for one another sleep instead of spinning: where something else wants a core, spinning made
+    # training on two threads eight times slower. It must be said before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
@@ -72,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"jepakit: error: {str(error).replace(chr(10), ' ')}", file=sys.stderr)
-        return 2
+        return error.exit_code
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `| head` has seen enough; a descriptor that takes the rest keeps the exit quiet

@@ -30,7 +30,7 @@ class Together(nn.Module):
             strategy.prepare(backbone, steps)
         teachers = [n for n, s in self.strategies.items() if getattr(s, "teacher", None) is not None]
         if len(teachers) > 1:
-            raise ValueError(f"anti_collapse {' and '.join(teachers)} each keep a teacher; one can answer")
+            raise ValueError(f"{' and '.join(teachers)} each keep a teacher, only one can answer")
 
     def targets(self, backbone: Backbone, view: Float[Tensor, "B C T H W"]) -> Features:
         """Ask those with a teacher first: a strategy that forbids may answer when it is alone."""
@@ -38,7 +38,7 @@ class Together(nn.Module):
             answer = strategy.targets(backbone, view)
             if answer is not None:
                 return answer
-        raise ValueError(f"no anti_collapse strategy answers: {', '.join(self.strategies) or 'there is none'}")
+        raise ValueError("none of the strategies says what the target features are; add one that answers")
 
     def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
         """Everything that is forbidden."""

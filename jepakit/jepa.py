@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepakit.types import Features, Grid, Guess, Losses, Mask, take_blocks
+from jepakit.types import Features, Grid, Guess, Losses, Mask, mean, take_blocks
 
 Distance = Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]
 
@@ -29,7 +28,9 @@ class Jepa(nn.Module):
         distance: ``(guess, truth, weight) -> scalar``, see ``jepakit.distance``.
     """
 
-    def __init__(self, backbone: nn.Module, predictor: nn.Module, anti_collapse: nn.Module, distance: Distance):
+    anti_collapse: Any  # nn.Module types its children as Tensor | Module
+
+    def __init__(self, backbone: "Backbone", predictor: nn.Module, anti_collapse: nn.Module, distance: Distance):
         super().__init__()
         self.backbone, self.predictor, self.anti_collapse = backbone, predictor, anti_collapse
         self.distance = distance
@@ -59,8 +60,9 @@ class Jepa(nn.Module):
 class Once:
     """A backbone for the length of one step: what was encoded before is not encoded again."""
 
-    def __init__(self, backbone: nn.Module):
-        self.backbone, self._known = backbone, {}
+    def __init__(self, backbone: "Backbone"):
+        self.backbone = backbone
+        self._known: dict[tuple[int, int | None], Features] = {}
 
     def __call__(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features:
         what = (id(pixels), None if keep is None else id(keep))
@@ -68,12 +70,21 @@ class Once:
             self._known[what] = self.backbone(pixels, keep)
         return self._known[what]
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backbone, name)
+    @property
+    def width(self) -> int:
+        """D of the features."""
+        return self.backbone.width
+
+    def grid(self, pixels: Float[Tensor, "B C T H W"]) -> Grid:
+        """The grid of tokens that a clip is cut into."""
+        return self.backbone.grid(pixels)
 
 
 class Backbone(nn.Module):
     """A tokenizer followed by an encoder. A teacher copies both: the official patch embedding lives in its encoder."""
+
+    tokenizer: Any  # nn.Module types its children as Tensor | Module
+    encoder: Any
 
     def __init__(self, tokenizer: nn.Module, encoder: nn.Module):
         super().__init__()
@@ -104,9 +115,4 @@ def target_views(masks: Sequence[Mask]) -> list[int]:
 
 def answer(truths: dict[int, Features], view: int | tuple[int, ...]) -> Features:
     """The truth of a view, or the mean over several (LeJEPA)."""
-    if isinstance(view, int):
-        return truths[view]
-    several = [truths[v] for v in view]
-    if isinstance(several[0], tuple):
-        return tuple(torch.stack(level).mean(0) for level in zip(*several, strict=True))
-    return torch.stack(several).mean(0)
+    return truths[view] if isinstance(view, int) else mean([truths[v] for v in view])

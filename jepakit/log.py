@@ -35,11 +35,11 @@ class Log:
     def __init__(self, folder: Path, steps: int, start: int, tensorboard: bool = True, wandb: str | None = None):
         self.folder, self.steps, self.start = Path(folder), steps, start
         self._begun, self._images, self._known = time.monotonic(), 0, {}
-        keep_until(self.folder / JSONL, start)
+        self._wandb = _wandb(wandb, self.folder) if wandb else None  # first: it may refuse, and nothing is open yet
+        keep_until(self.folder / JSONL, start or -1)  # a run that starts over writes its line of step 0 again
         self._jsonl: TextIO = (self.folder / JSONL).open("a")
         self._text: TextIO = (self.folder / TEXT).open("a")
         self._writer = _tensorboard(self.folder, start) if tensorboard else None
-        self._wandb = _wandb(wandb, self.folder) if wandb else None
         self.console = Console()
         self._progress = self._bar = None
         if self.console.is_terminal:
@@ -140,4 +140,5 @@ def _wandb(project: str, folder: Path) -> Any:
         import wandb
     except ImportError as error:
         raise ConfigError("logger.wandb needs the extra: pip install 'jepakit[wandb]'") from error
-    return wandb.init(project=project, dir=str(folder), name=folder.name, id=folder.name, resume="allow")
+    name = "-".join(folder.resolve().parts[-2:])  # the jobs of every sweep have the same names: 0, 1, ...
+    return wandb.init(project=project, dir=str(folder), name=folder.name, id=name, resume="allow")

@@ -1,8 +1,9 @@
 """The five contracts on one page. A component is any class that keeps one; there is nothing to inherit.
 
 Components take plain constructor arguments, and these are their configuration: name, type and default are read off
-the signature. Arguments named in ``hookspecs.SUPPLIED`` are filled in when the model is built and are no configuration. State
-that must survive a restart is a buffer. Nothing in a component calls ``.item()``, logs, or asks for its rank.
+the signature. Arguments named in ``hookspecs.SUPPLIED`` are filled in when the model is built and are no
+configuration. State that must survive a restart is a buffer. Nothing in a component calls ``.item()``, logs, or asks
+for its rank.
 ``jepakit.testing`` holds each contract as a check that anyone's component can be put to.
 """
 
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from jepakit.types import Features, Grid, Guess, Mask
+
 
 @runtime_checkable
 class Tokenizer(Protocol):
@@ -81,6 +83,7 @@ class AntiCollapse(Protocol):
         ...
 
 
+@runtime_checkable
 class Backbone(Protocol):
     """A tokenizer followed by an encoder: what a teacher copies and an evaluation reads."""
 

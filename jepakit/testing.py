@@ -3,16 +3,19 @@
 Each raises AssertionError that says what is broken, and returns nothing.
 """
 
-from collections.abc import Sequence
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from jepakit.protocols import AntiCollapse, Encoder, Masker, Predictor, Tokenizer
+from jepakit.protocols import AntiCollapse, Backbone, Encoder, Masker, Predictor, Source, Tokenizer
 from jepakit.types import Features, Grid, Guess, Mask
 
 IMAGE_GRIDS = (Grid(1, 14, 14), Grid(1, 16, 16), Grid(1, 9, 13))
 CLIP_GRIDS = (Grid(8, 14, 14),)
+SMALL = Grid(1, 4, 4)
 
 
 def check_mask(mask: Mask, grid: Grid, batch: int, overlaps: bool = False) -> None:
@@ -29,7 +32,8 @@ def check_mask(mask: Mask, grid: Grid, batch: int, overlaps: bool = False) -> No
         ordered = index.sort(-1).values
         assert (ordered[..., 1:] > ordered[..., :-1]).all(), f"{name} holds a token twice"
         sets[name] = torch.zeros(batch, grid.size, dtype=torch.bool).scatter_(1, index.flatten(1), True)
-    if len(sets) == 2 and mask.context_view == mask.target_view and not overlaps:
+    if mask.context_view == mask.target_view and not overlaps:
+        assert len(sets) == 2, "context or target is the whole view, and the masker does not say overlaps = True"
         both = (sets["context"] & sets["target"]).sum()
         assert not both, f"context and target share {both} tokens, and the masker does not say overlaps = True"
     if mask.weight is not None:
@@ -42,61 +46,98 @@ def check_masker(masker: Masker, grids: Sequence[Grid] = IMAGE_GRIDS, batch: int
         for seed in range(5):
             first, again = (masker(grid, batch, torch.Generator().manual_seed(seed)) for _ in range(2))
             assert isinstance(first, list) and first, "a masker returns a list of one mask or more"
+            assert len(first) == len(again), f"the same generator state gave {len(first)} masks, then {len(again)}"
             for one, other in zip(first, again, strict=True):
                 check_mask(one, grid, batch, getattr(masker, "overlaps", False))
-                same = (torch.equal(a, b) if isinstance(a, Tensor) else a == b for a, b in zip(one, other, strict=True))
+                same = (_equal(a, b) for a, b in zip(one, other, strict=True))
                 assert all(same), "the same generator state gave other masks"
 
 
 def check_tokenizer(tokenizer: Tokenizer, shape: tuple[int, ...] = (3, 1, 32, 32)) -> None:
     """Tokens fill the grid; embedding some gives what embedding all gives at their places."""
-    pixels = torch.randn(2, *shape)
-    grid = tokenizer.grid(*shape[1:])
-    tokens = tokenizer(pixels)
-    assert tokens.shape[:2] == (2, grid.size), f"{tuple(tokens.shape)} tokens, the grid has {grid.size}"
-    keep = torch.stack([torch.randperm(grid.size)[: max(1, grid.size // 3)] for _ in range(2)])
-    kept = tokenizer(pixels, keep)
-    for row in range(2):
-        torch.testing.assert_close(kept[row], tokens[row, keep[row]])
+    with _still(tokenizer):
+        pixels = torch.randn(2, *shape)
+        grid = tokenizer.grid(*shape[1:])
+        tokens = tokenizer(pixels)
+        assert tokens.shape[:2] == (2, grid.size), f"{tuple(tokens.shape)} tokens, the grid has {grid.size}"
+        keep = torch.stack([torch.randperm(grid.size)[: max(1, grid.size // 3)] for _ in range(2)])
+        kept = tokenizer(pixels, keep)
+        for row in range(2):
+            _same(kept[row], tokens[row, keep[row]], "a kept token differs from what it is among all tokens")
 
 
-def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = Grid(1, 4, 4)) -> None:
-    """Features have the promised width, finite values, and a gradient for every parameter."""
-    tokens = torch.randn(2, grid.size, encoder.width) if tokens is None else tokens
-    features = encoder(tokens, None, grid)
-    for level in features if isinstance(features, tuple) else (features,):
-        assert torch.isfinite(level).all(), "features are not finite"
-    last = features[-1] if isinstance(features, tuple) else features
-    assert last.shape[-1] == encoder.width, f"features are {last.shape[-1]} wide, width says {encoder.width}"
-    check_gradients(encoder, _total(features))
+def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = SMALL) -> None:
+    """Features have the promised width and finite values; no index means all tokens in order; every parameter has a
+    gradient. ``tokens`` are what the encoder eats, if not vectors of its own width."""
+    with _still(encoder):
+        tokens = torch.randn(2, grid.size, encoder.width) if tokens is None else tokens
+        features = encoder(tokens, None, grid)
+        for level in _levels(features):
+            assert torch.isfinite(level).all(), "features are not finite"
+        width = _levels(features)[-1].shape[-1]
+        assert width == encoder.width, f"features are {width} wide, width says {encoder.width}"
+        listed = encoder(tokens, torch.arange(tokens.shape[1]).expand(len(tokens), -1), grid)
+        for level, again in zip(_levels(features), _levels(listed), strict=True):
+            _same(again, level, "naming all tokens in order gives other features than naming none")
+    if isinstance(encoder, nn.Module):
+        check_gradients(encoder, _total(features))
 
 
-def check_predictor(predictor: Predictor, seen: Features, grid: Grid = Grid(1, 4, 4), width: int | None = None) -> None:
+def check_predictor(predictor: Predictor, seen: Features, grid: Grid = SMALL, width: int | None = None) -> None:
     """A guess has a vector of the encoder's width for each asked token, and blocks do not see one another."""
-    width = width or (seen[-1] if isinstance(seen, tuple) else seen).shape[-1]
+    width = width or _levels(seen)[-1].shape[-1]
     kept, asked = torch.arange(4).expand(2, 4), torch.arange(4, 10).view(1, 2, 3).expand(2, 2, 3)
     seen = seen[:, :4] if isinstance(seen, Tensor) else seen
-    guess = predictor(seen, Mask(kept, asked), grid)
-    found = guess.features if isinstance(guess, Guess) else guess
-    assert isinstance(found, tuple) or found.shape == (2, 2, 3, width), f"the guess is {tuple(found.shape)}"
-    alone = predictor(seen, Mask(kept, asked[:, 1:]), grid)
-    alone = alone.features if isinstance(alone, Guess) else alone
-    if isinstance(found, Tensor):
-        torch.testing.assert_close(found[:, 1:], alone, msg="a target block's guess depends on the other blocks")
+    with _still(predictor):
+        found = _features(predictor(seen, Mask(kept, asked), grid))
+        assert isinstance(found, tuple) or found.shape == (2, 2, 3, width), f"the guess is {tuple(found.shape)}"
+        alone = _features(predictor(seen, Mask(kept, asked[:, 1:]), grid))
+        for level, other in zip(_levels(found), _levels(alone), strict=True):
+            assert torch.isfinite(level).all(), "the guess is not finite"
+            _same(level[:, -other.shape[1] :], other, "a target block's guess depends on the other blocks")
     if isinstance(predictor, nn.Module):
         check_gradients(predictor, _total(found))
 
 
-def check_anti_collapse(strategy: AntiCollapse, backbone: nn.Module, view: Tensor) -> None:
-    """Prepared, asked, and told of a step, it answers features or None and forbids in scalars."""
+def check_anti_collapse(strategy: AntiCollapse, backbone: Backbone, view: Tensor) -> None:
+    """Prepared, asked, and told of a step, it answers features or None and forbids in scalars; what it has learned
+    from the step is in its ``state_dict``."""
+    strategy, backbone = copy.deepcopy(strategy), copy.deepcopy(backbone)
     strategy.prepare(backbone, 10)
-    truth = strategy.targets(backbone, view)
-    seen = backbone(view)
-    for name, loss in strategy.penalty(seen, seen, seen if truth is None else truth).items():
-        assert loss.ndim == 0 and torch.isfinite(loss), f"penalty {name!r} is no finite scalar"
+    before, begun = _asked(strategy, backbone, view), copy.deepcopy(strategy)
+    if isinstance(backbone, nn.Module):
+        with torch.no_grad():
+            for parameter in backbone.parameters():
+                parameter.add_(0.1)
     strategy.after_step(backbone, 0)
-    again = strategy.targets(backbone, view)
-    assert (truth is None) == (again is None), "it answers only now and then"
+    after = _asked(strategy, backbone, view)
+    assert bool(before[0]) == bool(after[0]), "it answers only now and then"
+    if isinstance(strategy, nn.Module) and isinstance(begun, nn.Module):
+        begun.load_state_dict(strategy.state_dict())
+        for one, other in zip(after, _asked(begun, backbone, view), strict=True):
+            for name in one:
+                _same(other[name], one[name], "what it keeps from step to step is not all in its state_dict")
+
+
+def _asked(strategy: AntiCollapse, backbone: Backbone, view: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Its answer, level by level, and its penalties, held to be finite scalars."""
+    with _still(backbone):
+        truth, seen = strategy.targets(backbone, view), backbone(view)
+        penalties = strategy.penalty(seen, seen, seen if truth is None else truth)
+    for name, loss in penalties.items():
+        assert loss.ndim == 0 and torch.isfinite(loss), f"penalty {name!r} is no finite scalar"
+    return {} if truth is None else {str(i): level for i, level in enumerate(_levels(truth))}, penalties
+
+
+def check_source(source: Source, index: int = 0) -> None:
+    """A sample is a uint8 picture ``C T H W`` and labels, the same ones each time; labels with classes are in range."""
+    assert len(source) > index, f"it has {len(source)} samples"
+    (picture, labels), (again, others) = source[index], source[index]
+    assert picture.dtype == torch.uint8 and picture.ndim == 4, f"a picture is {picture.dtype} {tuple(picture.shape)}"
+    assert torch.equal(picture, again) and labels == others, f"sample {index} differs from one time to the next"
+    assert isinstance(source.describe(index), str), "describe() gives no text"
+    for name, names in source.classes.items():
+        assert 0 <= labels[name] < len(names), f"label {name!r} is {labels[name]}, there are {len(names)} classes"
 
 
 def check_gradients(module: nn.Module, loss: Tensor) -> None:
@@ -108,6 +149,36 @@ def check_gradients(module: nn.Module, loss: Tensor) -> None:
             assert torch.isfinite(parameter.grad).all(), f"the gradient of {name} is not finite"
 
 
+def _equal(a: object, b: object) -> bool:
+    return torch.equal(a, b) if isinstance(a, Tensor) and isinstance(b, Tensor) else a == b
+
+
+def _same(found: Tensor, expected: Tensor, otherwise: str) -> None:
+    torch.testing.assert_close(found, expected, msg=lambda how: f"{otherwise}: {' '.join(how.split())}")
+
+
+def _levels(features: Features) -> tuple[Tensor, ...]:
+    return features if isinstance(features, tuple) else (features,)
+
+
+def _features(outcome: Features | Guess) -> Features:
+    return outcome.features if isinstance(outcome, Guess) else outcome
+
+
 def _total(features: Features) -> Tensor:
-    levels = features if isinstance(features, tuple) else (features,)
-    return torch.stack([level.double().pow(2).sum() for level in levels]).sum()
+    return torch.stack([level.double().pow(2).sum() for level in _levels(features)]).sum()
+
+
+@contextlib.contextmanager
+def _still(component: object) -> Iterator[None]:
+    """Evaluation mode and a fixed seed, both put back: dropout would make any two calls differ."""
+    modes = [(m, m.training) for m in component.modules()] if isinstance(component, nn.Module) else []
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            for module, _ in modes:
+                module.training = False
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -13,15 +13,21 @@ import torch
 from torch import Tensor
 
 from jepakit import checkpoint, health, seeds
-from jepakit.build import build, parameters
+from jepakit.build import build, parameters, refuse
 from jepakit.data import open_source
 from jepakit.data.loader import Loader
 from jepakit.data.quarantine import Quarantine
 from jepakit.device import autocast, pick_device
-from jepakit.errors import TrainingError
+from jepakit.errors import ConfigError, DataError, TrainingError
+from jepakit.evaluate.data import held_out
+from jepakit.evaluate.features import Reading
+from jepakit.evaluate.monitor import Monitor
+from jepakit.evaluate.protocols import Vote
 from jepakit.log import Log
 from jepakit.optim import adamw, set_schedules
-from jepakit.types import Batch, Losses
+from jepakit.pictures.report import report
+from jepakit.protocols import Source
+from jepakit.types import Batch, Losses, to_device
 
 INTERRUPTED = 130
 """Exit code of a run that was told to stop, and saved."""
@@ -37,6 +43,8 @@ def run(config: Mapping[str, Any], folder: Path) -> int:
     try:
         with stop_at_signals() as asked:
             finished = trainer.fit(asked)
+        with undisturbed():
+            trainer.farewell()
     finally:
         trainer.log.close()
     return 0 if finished else INTERRUPTED
@@ -54,7 +62,11 @@ class Trainer:
         self.steps = self.options["steps"] or max(1, int(self.options["epochs"] * self.epoch_steps))
         self.quarantine = Quarantine(folder, config["data"]["max_bad"], len(source))
         built = build(config, self.steps)
+        if built.views > (given := len(self.loader.views)):
+            asks = f"masker {config['masker']['name']!r} asks for {built.views} views of a sample"
+            raise ConfigError(f"{asks}, the data gives {given}")
         self.jepa, self.masker, self.grid = built.jepa.to(self.device).train(), built.masker, built.grid
+        self.monitor = monitor(config, source, self.device)
         self.optimizer = adamw(self.jepa, config["optim"])
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
@@ -64,28 +76,42 @@ class Trainer:
             self.log.say(note)
         if self.options["compile"]:
             compile_blocks(self.jepa)
-        self.monitor = monitor(config, source, self.device, self.steps)
 
     def fit(self, asked: list[int]) -> bool:
         """Train to the last step, or until ``asked`` holds a signal. Returns whether the run is finished."""
-        self.announce()
-        every = self.options["checkpoint_every"] or max(1, min(self.steps // 20, int(self.epoch_steps)))
+        with undisturbed():
+            self.announce()
         micro = self.options["accumulate"]
-        with contextlib.closing(self.loader.batches(self.step * micro, self.steps * micro)) as batches:
-            while self.step < self.steps and not asked:
-                values = self.train_step([next(batches) for _ in range(micro)])
-                self.step += 1
-                last = self.step == self.steps
-                if values is not None and (self.step % self.options["log_every"] == 0 or last):
-                    self.write(values)
-                if self.monitor and (self.step % self.monitor.every == 0 or last):
-                    self.score()
-                if self.step % every == 0 or last:
-                    self.save()
+        with contextlib.closing(self.loader.batches(self.step * micro, self.steps * micro)) as stream:
+            while self.step < self.steps and (batches := self.fetch(stream, asked)):
+                with undisturbed():
+                    self.advance(batches)
         if self.saved != self.step:
             self.save()
-        self.farewell()
         return self.step == self.steps
+
+    def fetch(self, stream: Iterator[Batch], asked: list[int]) -> list[Batch]:
+        """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too."""
+        try:
+            return [] if asked else [next(stream) for _ in range(self.options["accumulate"])]
+        except DataError:
+            if asked:
+                return []
+            raise
+
+    def advance(self, batches: list[Batch]) -> None:
+        """A step, and what is due after it: a line of the log, a score, a checkpoint."""
+        save_every = self.options["checkpoint_every"] or max(1, min(self.steps // 20, int(self.epoch_steps)))
+        score_every = self.config["evaluate"]["every"] or max(1, self.steps // 10)
+        values = self.train_step(batches)
+        self.step += 1
+        last = self.step == self.steps
+        if values is not None and (self.step % self.options["log_every"] == 0 or last):
+            self.write(values)
+        if self.monitor and (self.step % score_every == 0 or last):
+            self.score()
+        if self.step % save_every == 0 or last:
+            self.save()
 
     def train_step(self, batches: list[Batch]) -> dict[str, Tensor | float] | None:
         """One optimiser step over its micro-batches. Returns what is worth a line, None where the step was skipped.
@@ -93,32 +119,35 @@ class Trainer:
         Loss and gradient are looked at before anything moves: neither optimiser nor teacher sees what is not finite.
         """
         rates = set_schedules(self.optimizer, self.config["optim"], self.step, self.steps, self.epoch_steps)
+        found = []
         for number, batch in enumerate(batches):
             self.quarantine.add(batch.replaced)
             losses = self.losses(batch, number)
             (losses.total / len(batches)).backward()
+            found.append({"loss": losses.total.detach()} | {k: part.detach() for k, part in losses.parts.items()})
+        parts = {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
         norm = self.gradient_norm()
-        finite = bool(torch.isfinite(losses.total.detach()) & torch.isfinite(norm))
+        finite = bool(torch.isfinite(parts["loss"]) & torch.isfinite(norm))
         if finite:
             self.optimizer.step()
             self.jepa.anti_collapse.after_step(self.jepa.backbone, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         self.log.count(sum(len(batch.index) for batch in batches))
         if not finite:
-            return self.skip(batches, losses, norm)
-        self.skipped = 0
-        self.trace = losses.trace
-        parts = {name: part.detach() for name, part in losses.parts.items()} if len(losses.parts) > 1 else {}
-        return {"loss": losses.total.detach(), **parts, "grad_norm": norm, **rates}
+            return self.skip(batches, {**parts, "grad_norm": norm})
+        self.skipped, self.trace = 0, losses.trace
+        if len(losses.parts) == 1:
+            parts = {"loss": parts["loss"]}  # the one part is all of it
+        return {**parts, "grad_norm": norm, **rates}
 
     def losses(self, batch: Batch, number: int) -> Losses:
         """The figure, for one micro-batch: its masks and its noise depend on seed and step alone."""
         key = (self.config["seed"], self.step, number)
-        masks = self.masker(self.grid, len(batch.index), seeds.generator("masks", *key))
-        masks = [m._replace(**{k: v.to(self.device) for k, v in m._asdict().items() if isinstance(v, Tensor)}) for m in masks]
+        who, rng = f"masker {self.config['masker']['name']!r}", seeds.generator("masks", *key)
+        masks = refuse(who, self.masker, self.grid, len(batch.index), rng)
         torch.manual_seed(seeds.key("noise", *key))
         with autocast(self.device, self.options["precision"]):
-            return self.jepa(batch.views, masks, batch.condition)
+            return self.jepa(batch.views, to_device(masks, self.device), batch.condition)
 
     def gradient_norm(self) -> Tensor:
         """Of all trained parameters together, before it is clipped."""
@@ -128,15 +157,14 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(trained, self.config["optim"]["clip"], norm)
         return norm
 
-    def skip(self, batches: list[Batch], losses: Losses, norm: Tensor) -> None:
+    def skip(self, batches: list[Batch], values: Mapping[str, Tensor]) -> None:
         """Leave a step out; after too many in a row, stop with what is needed to look at it again."""
         self.skipped += 1
         index = [i for batch in batches for i in batch.index.tolist()]
         found = {
             "step": self.step,
             "seed": self.config["seed"],
-            "grad_norm": str(norm.item()),
-            "losses": {name: str(part.item()) for name, part in losses.parts.items()},
+            "values": {name: str(value.item()) for name, value in values.items()},
             "index": index,
             "samples": [self.loader.source.describe(i) for i in index],
         }
@@ -188,28 +216,26 @@ class Trainer:
             self.log.resume(since)
 
     def farewell(self) -> None:
-        """How far it came, how to go on, and what it took."""
+        """How far it came, how to go on, what it took; a finished run's pictures."""
+        self.log.say(memory(self.device))
         if self.step < self.steps:
             self.log.say(f"stopped and saved at step {self.step:,}; go on with: jepakit train run={self.folder}")
-        else:
-            self.log.say(f"finished {self.steps:,} steps; next: jepakit eval run={self.folder} protocol=all")
-        self.log.say(memory(self.device))
+            return
+        random = build(self.config).jepa.backbone.to(self.device)
+        backbones = {"trained encoder": self.jepa.target_backbone, "random encoder": random}
+        drawn = report(self.config, self.folder, backbones, self.loader.source, self.device)
+        self.log.say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn))}")
+        self.log.say(f"next: jepakit eval run={self.folder} protocol=all")
 
 
-def monitor(config: Mapping[str, Any], source: Any, device: torch.device, steps: int) -> Any:
-    """The score while training, or None where it is switched off. Its ``every`` is in steps."""
-    from jepakit.evaluate.features import Reading
-    from jepakit.evaluate.monitor import Monitor
-    from jepakit.evaluate.protocols import Vote
-
+def monitor(config: Mapping[str, Any], source: Source, device: torch.device) -> Monitor | None:
+    """The score while training; None where it is switched off."""
     options = config["evaluate"]
     if options["every"] == 0:
         return None
     reading = Reading(config["data"], device, config["trainer"]["precision"])
-    held_out = source.held_out_source() if hasattr(source, "held_out_source") else None
-    found = Monitor(source, held_out, reading, options["samples"], Vote(options["k"], options["temperature"]))
-    found.every = options["every"] or max(1, steps // 10)
-    return found
+    vote = Vote(options["k"], options["temperature"])
+    return Monitor(source, held_out(source), reading, options["samples"], vote)
 
 
 def compile_blocks(model: torch.nn.Module) -> None:
@@ -244,3 +270,17 @@ def stop_at_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """What torch has to say of a dead worker waits until the next batch is asked for.
+
+    It speaks up in a signal handler, wherever the main thread is: a step, or a checkpoint, would be left half done.
+    """
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL:  # or torch has just set up its handler for good
+            signal.signal(signal.SIGCHLD, before)

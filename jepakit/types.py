@@ -7,7 +7,8 @@ An image is a clip with T = 1. A token is a vector, or, for encoders that eat wh
 hence ``*D`` where tokens enter an encoder.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -48,6 +49,14 @@ class Mask(NamedTuple):
     weight: Float[Tensor, "B M Q"] | None = None
 
 
+def to_device(masks: Sequence[Mask], device: torch.device | str) -> list[Mask]:
+    """A step's masks on ``device``; those that share a context go on sharing it."""
+    moved: dict[int, Tensor] = {}
+    for tensor in (part for mask in masks for part in mask if isinstance(part, Tensor)):
+        moved.setdefault(id(tensor), tensor.to(device, non_blocking=True))
+    return [Mask(*(moved.get(id(part), part) for part in mask)) for mask in masks]
+
+
 class Guess(NamedTuple):
     """What a predictor may return instead of plain features: features, and extra losses with a name each."""
 
@@ -74,7 +83,8 @@ class Losses(NamedTuple):
         return cls(torch.stack(list(parts.values())).sum(), parts, tuple(trace))
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """A step's samples.
 
     ``views[v]`` is ``B C T H W``, normalised; views may differ in size. ``labels`` are named (``class``, ``count``,
@@ -103,7 +113,14 @@ def take(x: Float[Tensor, "B N *D"], index: Int[Tensor, "B K"] | None) -> Float[
 def take_blocks(x: Features, index: Int[Tensor, "B M Q"] | None) -> Features:
     """Pick blocks of tokens: ``B N D`` becomes ``B M Q D``; a pyramid is picked from level by level."""
     if isinstance(x, tuple):
-        return tuple(take_blocks(level, index) for level in x)  # type: ignore[misc]
+        return tuple(level for each in x if isinstance(level := take_blocks(each, index), Tensor))
     if index is None:
         return x.unsqueeze(1)
     return take(x, index.flatten(1)).unflatten(1, index.shape[1:])
+
+
+def mean(several: Sequence[Features]) -> Features:
+    """The mean of several features of one shape, pyramids level by level."""
+    if isinstance(several[0], tuple):
+        return tuple(torch.stack(level).mean(0) for level in zip(*several, strict=True))
+    return torch.stack([each for each in several if isinstance(each, Tensor)]).mean(0)

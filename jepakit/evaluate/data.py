@@ -68,6 +68,8 @@ def override(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     """The run's ``data`` with other keys. Another source starts from its own defaults, and ``root`` means a folder
     where the run's source has none. Raises ConfigError for keys that the source does not read.
     """
+    from omegaconf import OmegaConf
+
     from jepakit.catalog import collect
     from jepakit.strict import check
 
@@ -77,7 +79,7 @@ def override(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     if name != data["name"]:
         common = {field.name for field in dataclasses.fields(DataOptions)}
         schema = catalog.schema("data", catalog.plugins.get("source", name).name)
-        defaults = {f.name: f.default for f in dataclasses.fields(schema) if f.default is not dataclasses.MISSING}
+        defaults = OmegaConf.to_container(OmegaConf.structured(schema))
         start = defaults | {key: value for key, value in data.items() if key in common}
     return check(dict(config) | {"data": start | dict(given) | {"name": name}}, catalog)["data"]
 

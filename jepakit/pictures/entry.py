@@ -60,7 +60,11 @@ def drawn(config: Mapping[str, Any], grid: Grid, count: int) -> list[Mask]:
 
 def _masks(config: Mapping[str, Any], out: Path) -> Path:
     data = _data(config)
-    pictures = picked(open_source(data), data["size"])
+    return sheet_of_masks(config, picked(open_source(data), data["size"]), out)
+
+
+def sheet_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> Path:
+    """What the configuration's masker would show and ask of ``pictures``."""
     # The grid does not depend on the encoder's width: there is no need of the whole model.
     tokenizer = make("tokenizer", config["tokenizer"], channels=pictures.shape[1], encoder_width=4)
     grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, *pictures.shape[2:])

@@ -45,8 +45,8 @@ class Ema(nn.Module):
         return {}
 
     def momentum(self, step: int) -> float:
-        """The share of itself that the teacher keeps after optimiser step ``step`` (from 0)."""
-        return self.start + (self.end - self.start) * step / (self.steps * self.stretch)
+        """The share of itself that the teacher keeps after step ``step`` (from 0); past its schedule, ``end``."""
+        return self.start + (self.end - self.start) * min(1.0, step / (self.steps * self.stretch))
 
     @torch.no_grad()
     def after_step(self, backbone: Backbone, step: int) -> None:

@@ -5,11 +5,11 @@ from torch import nn
 STD = 0.02
 
 
-def initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module, std: float = STD) -> None:
     """Truncated normal weights (bounds at 2, which hardly ever bind), zero biases, unit norms."""
     for part in module.modules():
         if isinstance(part, nn.Linear):
-            nn.init.trunc_normal_(part.weight, std=STD, a=-2.0, b=2.0)
+            nn.init.trunc_normal_(part.weight, std=std, a=-2.0, b=2.0)
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
         elif isinstance(part, nn.LayerNorm):

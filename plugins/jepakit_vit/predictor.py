@@ -41,15 +41,15 @@ class VitPredictor(nn.Module):
         initialise(self)
         nn.init.trunc_normal_(self.mask_token, std=STD, a=-2.0, b=2.0)
 
-    def forward(
-        self, seen: Features, mask: Mask, grid: Grid, condition: Any = None
-    ) -> Float[Tensor, "B M Q D"]:
+    def forward(self, seen: Features, mask: Mask, grid: Grid, condition: Any = None) -> Float[Tensor, "B M Q D"]:
         if condition is not None:
             raise ValueError("vit_predictor takes no condition")
         if isinstance(seen, tuple):
             raise ValueError(f"vit_predictor reads tokens, the encoder gives a pyramid of {len(seen)} levels")
         if mask.kind >= len(self.mask_token):
-            raise ValueError(f"mask kind {mask.kind} needs mask_tokens={mask.kind + 1}, there are {len(self.mask_token)}")
+            raise ValueError(
+                f"mask kind {mask.kind} needs mask_tokens={mask.kind + 1}, there are {len(self.mask_token)}"
+            )
         context = self.positions(self.embed(seen), mask.context, grid)  # B K d
         asked = self.asked(mask, grid, context)  # B M Q d
         blocks = asked.shape[1]

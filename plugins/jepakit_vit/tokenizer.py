@@ -5,7 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jepakit.types import Grid, take
-from jepakit_vit.initialise import initialise
+from jepakit_vit.initialise import STD, initialise
 
 
 class PatchTokenizer(nn.Module):
@@ -13,15 +13,21 @@ class PatchTokenizer(nn.Module):
 
     The map is that of a convolution whose stride is its kernel; its weight is kept flat, ``D (C tubelet patch patch)``.
 
+    Args:
+        init_std: standard deviation of the initial weights; null: as everywhere else. With few pixels a patch that
+            lets the positions, which are of order one, drown the picture.
+
     Raises:
         ValueError: where a clip's sides are not multiples of the box's.
     """
 
-    def __init__(self, channels: int, encoder_width: int, patch: int = 16, tubelet: int = 1):
+    def __init__(
+        self, channels: int, encoder_width: int, patch: int = 16, tubelet: int = 1, init_std: float | None = None
+    ):
         super().__init__()
         self.patch, self.tubelet = patch, tubelet
         self.proj = nn.Linear(channels * tubelet * patch * patch, encoder_width)
-        initialise(self)
+        initialise(self, init_std or STD)
 
     def grid(self, t: int, h: int, w: int) -> Grid:
         """The grid of tokens of a clip of ``t`` frames of ``h`` by ``w`` pixels."""

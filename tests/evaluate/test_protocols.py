@@ -25,7 +25,6 @@ def test_noise_wants_a_strong_regularisation():
     train, test = clouds(900, 0, 1.5, width=300), clouds(400, 1, 1.5, width=300)
     probe = linear(train, test)
     assert probe.alpha >= 0.1 and set(probe.tried) <= set(ALPHAS) and len(probe.tried) > 2
-    assert probe.converged
 
 
 def test_the_test_features_do_not_choose_the_strength():

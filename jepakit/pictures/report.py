@@ -1,0 +1,35 @@
+"""The pictures of a finished run: what it saw, how it went, what its features look like."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from jepakit.evaluate.data import held_out
+from jepakit.evaluate.features import Reading
+from jepakit.log import JSONL
+from jepakit.pictures.curves import curves
+from jepakit.pictures.entry import picked, sheet_of_masks
+from jepakit.pictures.features import features
+from jepakit.protocols import Source
+
+
+def report(
+    config: Mapping[str, Any], folder: Path, backbones: Mapping[str, nn.Module], source: Source, device: torch.device
+) -> list[Path]:
+    """Draw ``masks.png``, ``curves.png`` and ``features.png`` into the run's folder ``pictures``; returns their paths.
+
+    Args:
+        backbones: by the words that stand above their features.
+        source: of the run; pictures that it was not trained on are shown where it has any.
+    """
+    shown = picked(held_out(source) or source, config["data"]["size"])
+    out = folder / "pictures"
+    out.mkdir(exist_ok=True)
+    return [
+        sheet_of_masks(config, shown, out / "masks.png"),
+        curves(folder / JSONL, out / "curves.png"),
+        features(backbones, shown, Reading(config["data"], device), out / "features.png"),
+    ]

@@ -1,0 +1,103 @@
+"""Every registered component, and every variant of one, keeps its contract: a new one joins by itself."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jepakit import testing
+from jepakit.build import make
+from jepakit.catalog import Catalog
+from jepakit.hookspecs import KINDS
+from jepakit.optionfiles import GROUPS
+from jepakit.plugins import discover
+from jepakit.types import Grid
+
+WIDTH, SHAPE = 24, (3, 1, 64, 64)
+SMALL = {"depth": 2}
+"""Arguments that are cut down to this: the contract does not hang on them, the time does."""
+GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
+SHAPES = (SHAPE, (3, 1, 56, 56), (3, 4, 64, 64))
+SOURCES: dict[str, dict[str, Any]] = {"folder": {"root": "pictures"}}
+"""Arguments of sources that have no default."""
+
+
+@functools.cache
+def catalog() -> Catalog:
+    return Catalog(discover())
+
+
+def options(group: str) -> list[str]:
+    return catalog().names(group)
+
+
+def node(group: str, name: str) -> dict[str, Any]:
+    """What the option says, its size cut down."""
+    option = catalog().get(group, name)
+    found: dict[str, Any] = {str(k): v for k, v in catalog().body(option).items()} if option.file else {"name": name}
+    known = {each.name: each.default for each in discover().get(GROUPS[group], found["name"]).arguments()}
+    return found | {key: min(most, found.get(key, known[key])) for key, most in SMALL.items() if key in known}
+
+
+def component(group: str, name: str, grid: Grid = Grid(1, 4, 4)) -> Any:
+    torch.manual_seed(0)
+    return make(GROUPS[group], node(group, name), channels=3, encoder_width=WIDTH, grid=grid)
+
+
+def fitting(places: tuple, attempt: Any) -> int:
+    """At how many of the places the component is at home; those that it refuses, as it may, are left out."""
+    found = 0
+    for place in places:
+        try:
+            attempt(place)
+        except ValueError:
+            continue
+        found += 1
+    return found
+
+
+def test_every_kind_is_covered():
+    assert {*GROUPS.values(), "decoder"} == set(KINDS)
+
+
+@pytest.mark.parametrize("name", options("masker"))
+def test_masker(name):
+    assert fitting(GRIDS, lambda grid: testing.check_masker(component("masker", name, grid), [grid]))
+
+
+@pytest.mark.parametrize("name", options("tokenizer"))
+def test_tokenizer(name):
+    assert fitting(SHAPES, lambda shape: testing.check_tokenizer(component("tokenizer", name), shape))
+
+
+@pytest.mark.parametrize("name", options("encoder"))
+def test_encoder(name):
+    testing.check_encoder(component("encoder", name))
+
+
+@pytest.mark.parametrize("name", options("predictor"))
+def test_predictor(name):
+    testing.check_predictor(component("predictor", name), torch.randn(2, 16, WIDTH))
+
+
+@pytest.mark.parametrize("name", options("anti_collapse"))
+def test_anti_collapse(name):
+    from jepakit.jepa import Backbone
+    from tests.contracts.toys import AnyGridEncoder
+
+    tokenizer = make("tokenizer", {"name": "patch", "patch": 4}, channels=3, encoder_width=WIDTH)
+    backbone = Backbone(tokenizer, AnyGridEncoder(WIDTH))
+    testing.check_anti_collapse(component("anti_collapse", name), backbone, torch.randn(4, 3, 1, 8, 8))
+
+
+@pytest.mark.parametrize("name", options("data"))
+def test_source(name, tmp_path, monkeypatch):
+    from torchvision.io import write_png
+
+    monkeypatch.chdir(tmp_path)
+    for kind in ("cat", "dog"):
+        Path("pictures", kind).mkdir(parents=True)
+        write_png(torch.randint(0, 256, (3, 9, 7), dtype=torch.uint8), f"pictures/{kind}/1.png")
+    testing.check_source(make("source", node("data", name) | SOURCES.get(name, {})))
