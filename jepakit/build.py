@@ -49,24 +49,38 @@ def build(config: Mapping[str, Any], steps: int = 1) -> Built:
         ConfigError: where a part refuses its arguments, or parts do not fit together.
     """
     data = config["data"]
-    channels, frames, size = len(data["mean"]), data.get("frames", 1), data["size"]
+    shape = (len(data["mean"]), data.get("frames", 1), data["size"], data["size"])  # C T H W
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(config["seed"], "init"))
-        encoder = make("encoder", config["encoder"], channels=channels)
-        width = refuse(f"encoder {config['encoder']['name']!r}", getattr, encoder, "width")
-        tokenizer = make("tokenizer", config["tokenizer"], channels=channels, encoder_width=width)
-        grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, frames, size, size)
-        predictor = make("predictor", config["predictor"], channels=channels, encoder_width=width, grid=grid)
+        backbone, grid = _backbone(config, shape)
+        supplied = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid}
+        predictor = make("predictor", config["predictor"], **supplied)
         masker = make("masker", config["masker"], grid=grid)
         strategies = {name: make("anti_collapse", node) for name, node in config["anti_collapse"].items()}
-        backbone, anti_collapse = Backbone(tokenizer, encoder), Together(strategies)
+        anti_collapse = Together(strategies)
         refuse("anti_collapse", anti_collapse.prepare, backbone, steps)
         jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"]))
     masks = draw(masker, config["masker"]["name"], grid, data["batch_size"])
     views = 1 + max(view for mask in masks for view in _views(mask))
-    shape = (data["batch_size"], channels, frames, size, size)
-    rehearse(jepa, config, masks, [torch.empty(shape, device="meta") for _ in range(views)])
+    pixels = [torch.empty((data["batch_size"], *shape), device="meta") for _ in range(views)]
+    rehearse(jepa, config, masks, pixels)
     return Built(jepa, masker, grid, views)
+
+
+def build_backbone(config: Mapping[str, Any]) -> tuple[Backbone, Grid]:
+    """The backbone alone, as it is before training: what a random encoder's scores are those of."""
+    data = config["data"]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.key(config["seed"], "init"))
+        return _backbone(config, (len(data["mean"]), data.get("frames", 1), data["size"], data["size"]))
+
+
+def _backbone(config: Mapping[str, Any], shape: tuple[int, int, int, int]) -> tuple[Backbone, Grid]:
+    encoder = make("encoder", config["encoder"], channels=shape[0])
+    width = refuse(f"encoder {config['encoder']['name']!r}", getattr, encoder, "width")
+    tokenizer = make("tokenizer", config["tokenizer"], channels=shape[0], encoder_width=width)
+    grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, *shape[1:])
+    return Backbone(tokenizer, encoder), grid
 
 
 def make(kind: str, node: Mapping[str, Any], **supplied: Any) -> Any:

@@ -70,7 +70,7 @@ class TrainerOptions:
     log_every: int = 10
     """Steps between two lines of the log."""
     checkpoint_every: int | None = None
-    """Steps between two checkpoints; null: twenty in a run, and at least one an epoch."""
+    """Steps between two checkpoints; null: twenty in a run and at least one an epoch, but not within fifty steps."""
     keep: int = 2
     """Newest checkpoints that are kept."""
     max_skips: int = 3
@@ -93,7 +93,7 @@ class EvaluateOptions:
     """The k-NN score and effective rank that are logged while training."""
 
     every: int | None = None
-    """Steps between two scores; null: ten in a run; 0: never."""
+    """Steps between two scores; null: ten in a run, with ``samples`` or more trained on in between; 0: never."""
     samples: int = 2000
     """Labelled samples that a score while training looks at, at most."""
     k: int = 20

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from jepakit import checkpoint, health, seeds
-from jepakit.build import build, parameters, refuse
+from jepakit.build import build, build_backbone, parameters, refuse
 from jepakit.data import open_source
 from jepakit.data.loader import Loader
 from jepakit.data.quarantine import Quarantine
@@ -101,14 +101,14 @@ class Trainer:
 
     def advance(self, batches: list[Batch]) -> None:
         """A step, and what is due after it: a line of the log, a score, a checkpoint."""
-        save_every = self.options["checkpoint_every"] or max(1, min(self.steps // 20, int(self.epoch_steps)))
-        score_every = self.config["evaluate"]["every"] or max(1, self.steps // 10)
+        save_every = self.options["checkpoint_every"] or max(50, min(self.steps // 20, int(self.epoch_steps)))
+        score_every = self.score_every()
         values = self.train_step(batches)
         self.step += 1
         last = self.step == self.steps
         if values is not None and (self.step % self.options["log_every"] == 0 or last):
             self.write(values)
-        if self.monitor and (self.step % score_every == 0 or last):
+        if score_every and (self.step % score_every == 0 or last):
             self.score()
         if self.step % save_every == 0 or last:
             self.save()
@@ -184,6 +184,14 @@ class Trainer:
         speed = self.log.pace(self.step)[0]
         self.log.write(self.step, {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed})
 
+    def score_every(self) -> int:
+        """Steps between two scores; 0: there is none, because it is switched off or the run is shorter than a score."""
+        if self.monitor is None or self.config["evaluate"]["every"]:
+            return self.config["evaluate"]["every"] or 0
+        batch = self.config["data"]["batch_size"] * self.options["accumulate"]
+        every = max(self.steps // 10, -(-self.config["evaluate"]["samples"] // batch))
+        return every if every <= self.steps else 0
+
     def score(self) -> None:
         """k-NN score and effective rank of the target encoder, as it is."""
         since = self.log.pause()
@@ -209,7 +217,7 @@ class Trainer:
         )
         if self.step:
             self.log.say(f"resumed at step {self.step:,}")
-        elif self.monitor and (controls := self.monitor.controls(j.target_backbone)):
+        elif self.score_every() and (controls := self.monitor.controls(j.target_backbone)):
             since = self.log.pause()
             self.log.write(0, controls | self.monitor(j.target_backbone), show=False)
             self.log.say("to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in controls.items()))
@@ -221,7 +229,7 @@ class Trainer:
         if self.step < self.steps:
             self.log.say(f"stopped and saved at step {self.step:,}; go on with: jepakit train run={self.folder}")
             return
-        random = build(self.config).jepa.backbone.to(self.device)
+        random = build_backbone(self.config)[0].to(self.device)
         backbones = {"trained encoder": self.jepa.target_backbone, "random encoder": random}
         drawn = report(self.config, self.folder, backbones, self.loader.source, self.device)
         self.log.say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn))}")

@@ -52,9 +52,14 @@ class Mask(NamedTuple):
 def to_device(masks: Sequence[Mask], device: torch.device | str) -> list[Mask]:
     """A step's masks on ``device``; those that share a context go on sharing it."""
     moved: dict[int, Tensor] = {}
-    for tensor in (part for mask in masks for part in mask if isinstance(part, Tensor)):
-        moved.setdefault(id(tensor), tensor.to(device, non_blocking=True))
-    return [Mask(*(moved.get(id(part), part) for part in mask)) for mask in masks]
+
+    def move(tensor: Tensor) -> Tensor:
+        if id(tensor) not in moved:
+            moved[id(tensor)] = tensor.to(device, non_blocking=True)
+        return moved[id(tensor)]
+
+    tensors = ({k: move(v) for k, v in mask._asdict().items() if isinstance(v, Tensor)} for mask in masks)
+    return [mask._replace(**found) for mask, found in zip(masks, tensors, strict=True)]
 
 
 class Guess(NamedTuple):

@@ -95,12 +95,12 @@ def read(options: Mapping[str, Any]) -> tuple[EvalOptions, dict[str, Any]]:
 
 def load(run: Path, config: Mapping[str, Any], weights: str) -> Models:
     """The newest checkpoint's backbone, and one freshly initialised from the run's seed."""
-    from jepakit.build import build
+    from jepakit.build import build_backbone
     from jepakit.checkpoint import load_newest_model
 
     jepa, step = load_newest_model(run, config)
     trained = jepa.target_backbone if weights == "target" else jepa.backbone
-    return Models(trained, build(config).jepa.backbone, step)
+    return Models(trained, build_backbone(config)[0], step)
 
 
 def compare(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:

@@ -1,7 +1,5 @@
 """Multi-block masks, drawn for a whole batch at once."""
 
-import math
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -9,6 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 from jepakit.types import Grid, Mask
+from jepakit_multiblock.sizes import Sizes, smallest
 
 TRIES = 20
 """Draws of a context block before a target block is given up for it (as in the released collator)."""
@@ -28,8 +27,8 @@ class Multiblock:
         mode: ``unbiased`` or ``official``, see the package.
 
     Raises:
-        ValueError: for clips, where the smallest block that could ever be drawn on a grid has no more than ``min_keep``
-            tokens, and for ranges that are none.
+        ValueError: for clips; where the smallest block that could ever be drawn on a grid has no more than ``min_keep``
+            tokens; for ranges that are none.
     """
 
     def __init__(
@@ -43,76 +42,32 @@ class Multiblock:
         allow_overlap: bool = False,
         mode: Literal["unbiased", "official"] = "unbiased",
     ):
-        ranges = {"target_scale": target_scale, "target_aspect": target_aspect}
-        for name, (low, high) in (ranges | {"context_scale": context_scale, "context_aspect": context_aspect}).items():
-            if not 0 < low <= high:
-                raise ValueError(f"{name} is a range above 0, its lower end first, not ({low}, {high})")
         if targets < 1:
             raise ValueError(f"targets={targets}: there must be one target block at least")
         self.targets, self.min_keep, self.allow_overlap, self.mode = targets, min_keep, allow_overlap, mode
-        self.target_scale, self.target_aspect = target_scale, target_aspect
-        self.context_scale, self.context_aspect = context_scale, context_aspect
+        self.target = Sizes(target_scale, target_aspect, mode == "official")
+        self.context = Sizes(context_scale, context_aspect, mode == "official")
         self.overlaps = allow_overlap
 
     def __call__(self, grid: Grid, batch_size: int, rng: Generator) -> list[Mask]:
         if grid.t != 1:
             raise ValueError(f"multiblock masks single frames, the grid is {grid.t} x {grid.h} x {grid.w}")
-        self.refuse(grid, self.target_scale, self.target_aspect)
-        self.refuse(grid, self.context_scale, self.context_aspect)
-        target_size = self.size(grid, self.target_scale, self.target_aspect, rng)
-        context_size = self.size(grid, self.context_scale, self.context_aspect, rng)
+        self.refuse(grid)
+        target_size, context_size = self.target.draw(grid, rng), self.context.draw(grid, rng)
         corners = self.corners(grid, target_size, (batch_size, self.targets), rng)
         blocks = inside(grid, target_size, corners)  # B M N
-        seen = self.context(grid, context_size, blocks, rng)  # B N
+        seen = self.seen(grid, context_size, blocks, rng)  # B N
         return [Mask(context=self.cut(seen, rng), target=tokens(grid, target_size, corners))]
 
-    def refuse(self, grid: Grid, scale: tuple[float, float], aspect: tuple[float, float]) -> None:
+    def refuse(self, grid: Grid) -> None:
         """Raise ValueError where any draw could give too small a block: at once, and not in the middle of a run."""
-        height, width = min(self.smallest(grid, scale, aspect), key=math.prod)
-        if height * width <= self.min_keep:
-            raise ValueError(
-                f"no room on a grid of {grid.h} x {grid.w}: a block of {height} x {width} tokens has not more than "
-                f"min_keep={self.min_keep}"
-            )
-
-    def smallest(
-        self, grid: Grid, scale: tuple[float, float], aspect: tuple[float, float]
-    ) -> Iterator[tuple[int, int]]:
-        """For each height that a block of the least area can have, the least width."""
-        tokens = grid.h * grid.w
-        for area in range(int(tokens * scale[0]), int(tokens * scale[1]) + 1):
-            low, high = self.aspects(area / tokens, (area + 1) / tokens, scale, aspect)
-            for height in range(round((area * low) ** 0.5), round((area * high) ** 0.5) + 1):
-                ratio = min(high, (height + 0.5) ** 2 / max(1, area))  # any more, and the height is rounded up
-                yield self.fit(grid, height, round((area / ratio) ** 0.5))
-            if self.mode == "unbiased":
-                return  # with a larger area, height and width can only grow
-
-    def aspects(
-        self, low: float, high: float, scale: tuple[float, float], aspect: tuple[float, float]
-    ) -> tuple[float, float]:
-        """Aspect ratios that a block can have whose share of the grid lies between ``low`` and ``high``."""
-        if self.mode == "unbiased" or scale[0] == scale[1]:
-            return aspect
-        draws = (min(1.0, max(0.0, (share - scale[0]) / (scale[1] - scale[0]))) for share in (low, high))
-        first, last = (aspect[0] + draw * (aspect[1] - aspect[0]) for draw in draws)
-        return first, last
-
-    def size(
-        self, grid: Grid, scale: tuple[float, float], aspect: tuple[float, float], rng: Generator
-    ) -> tuple[int, int]:
-        """A block's height and width, in tokens."""
-        draw = torch.rand(2, generator=rng, dtype=torch.float64).tolist()
-        if self.mode == "official":
-            draw[1] = draw[0]
-        area = int(grid.h * grid.w * (scale[0] + draw[0] * (scale[1] - scale[0])))
-        ratio = aspect[0] + draw[1] * (aspect[1] - aspect[0])
-        return self.fit(grid, round((area * ratio) ** 0.5), round((area / ratio) ** 0.5))
-
-    def fit(self, grid: Grid, height: int, width: int) -> tuple[int, int]:
-        """No larger than the grid; the released collator never lets a block span it."""
-        clear = 1 if self.mode == "official" else 0
-        return min(height, grid.h - clear), min(width, grid.w - clear)
+        for sizes in (self.target, self.context):
+            height, width = smallest(sizes, grid)
+            if height * width <= self.min_keep:
+                raise ValueError(
+                    f"no room on a grid of {grid.h} x {grid.w}: a block of {height} x {width} tokens has not more than "
+                    f"min_keep={self.min_keep}"
+                )
 
     def corners(
         self, grid: Grid, size: tuple[int, int], shape: tuple[int, ...], rng: Generator
@@ -123,7 +78,7 @@ class Multiblock:
         left = torch.randint(0, grid.w - size[1] + last, shape, generator=rng)
         return top, left
 
-    def context(
+    def seen(
         self, grid: Grid, size: tuple[int, int], blocks: Bool[Tensor, "B M N"], rng: Generator
     ) -> Bool[Tensor, "B N"]:
         """A block a sample, less its targets. After ``TRIES`` draws that leave too little, one target block fewer is
@@ -139,7 +94,7 @@ class Multiblock:
                 todo = todo[seen[todo].sum(1) <= self.min_keep]
                 if not len(todo):
                     return seen
-        raise AssertionError("a context block without targets has more than min_keep tokens, see size()")
+        raise AssertionError("a context block without targets has more than min_keep tokens, see refuse()")
 
     def cut(self, seen: Bool[Tensor, "B N"], rng: Generator) -> Int[Tensor, "B K"]:
         """Indices of the seen tokens, ascending, as many as the batch's shortest context has."""

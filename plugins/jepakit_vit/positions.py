@@ -40,7 +40,7 @@ class Positions(nn.Module):
         return tokens + self.at(index, grid, tokens)
 
     def at(self, index: Int[Tensor, "*B"] | None, grid: Grid, like: Tensor) -> Float[Tensor, "*B D"]:
-        """Positions of the tokens at ``index`` (None: of all), on the device and in the type of ``like``, at least float32."""
+        """Positions of the tokens at ``index`` (None: of all), on the device of ``like``, in its type or float32."""
         dtype = torch.promote_types(like.dtype, torch.float32)
         where = (grid, like.device, dtype)
         if where not in self._tables:

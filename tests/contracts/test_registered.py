@@ -14,9 +14,10 @@ from jepakit.hookspecs import KINDS
 from jepakit.optionfiles import GROUPS
 from jepakit.plugins import discover
 from jepakit.types import Grid
+from tests.data.make import labelled
 
-WIDTH, SHAPE = 24, (3, 1, 64, 64)
-SMALL = {"depth": 2}
+WIDTH, GRID, SHAPE = 24, Grid(1, 4, 4), (3, 1, 64, 64)
+SMALL = {"depth": 1}
 """Arguments that are cut down to this: the contract does not hang on them, the time does."""
 GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
 SHAPES = (SHAPE, (3, 1, 56, 56), (3, 4, 64, 64))
@@ -41,7 +42,7 @@ def node(group: str, name: str) -> dict[str, Any]:
     return found | {key: min(most, found.get(key, known[key])) for key, most in SMALL.items() if key in known}
 
 
-def component(group: str, name: str, grid: Grid = Grid(1, 4, 4)) -> Any:
+def component(group: str, name: str, grid: Grid = GRID) -> Any:
     torch.manual_seed(0)
     return make(GROUPS[group], node(group, name), channels=3, encoder_width=WIDTH, grid=grid)
 
@@ -94,10 +95,6 @@ def test_anti_collapse(name):
 
 @pytest.mark.parametrize("name", options("data"))
 def test_source(name, tmp_path, monkeypatch):
-    from torchvision.io import write_png
-
     monkeypatch.chdir(tmp_path)
-    for kind in ("cat", "dog"):
-        Path("pictures", kind).mkdir(parents=True)
-        write_png(torch.randint(0, 256, (3, 9, 7), dtype=torch.uint8), f"pictures/{kind}/1.png")
+    labelled(Path("pictures"))
     testing.check_source(make("source", node("data", name) | SOURCES.get(name, {})))

@@ -110,7 +110,7 @@ def adamw(p: Tensor, grad: Tensor, state: dict, lr: float, decay: float, betas: 
 
 
 def learning_rate(step: int, start: float, peak: float, final: float, warmup: int, total: int) -> float:
-    """At optimiser step ``step`` (from 0): the released schedule is advanced before the step, so its first is skipped."""
+    """At optimiser step ``step`` (from 0): the released schedule is advanced before the step."""
     advanced = step + 1
     if advanced < warmup:
         return start + (peak - start) * advanced / warmup

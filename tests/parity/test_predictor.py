@@ -2,15 +2,15 @@
 
 import pytest
 import torch
+from jepakit_ema.ema import Ema
+from jepakit_vit.encoder import VitEncoder
+from jepakit_vit.predictor import VitPredictor
+from jepakit_vit.tokenizer import PatchTokenizer
 
 from jepakit.distance import distance
 from jepakit.errors import ConfigError
 from jepakit.jepa import Backbone
 from jepakit.types import Grid, Mask
-from jepakit_ema.ema import Ema
-from jepakit_vit.encoder import VitEncoder
-from jepakit_vit.predictor import VitPredictor
-from jepakit_vit.tokenizer import PatchTokenizer
 from tests.parity import plain
 from tests.parity.shared import (
     PREDICTOR_DEPTH,

@@ -1,14 +1,14 @@
 """Schedules and the optimiser's groups against plain formulas and the released code's way of counting."""
 
 import pytest
+from jepakit_ema.ema import Ema
+from jepakit_vit.encoder import VitEncoder
+from jepakit_vit.tokenizer import PatchTokenizer
 from torch import nn
 
 from jepakit.jepa import Backbone
 from jepakit.optim import adamw, set_schedules
 from jepakit.schedule import cosine, warmup_cosine
-from jepakit_ema.ema import Ema
-from jepakit_vit.encoder import VitEncoder
-from jepakit_vit.tokenizer import PatchTokenizer
 from tests.parity import plain
 from tests.parity.shared import small
 

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from jepakit_vit.positions import Positions, sincos_2d
+from jepakit_vit.tokenizer import PatchTokenizer
 from torch.nn import functional as F
 
 from jepakit.types import Grid, take
-from jepakit_vit.positions import Positions, sincos_2d
-from jepakit_vit.tokenizer import PatchTokenizer
 from tests.parity import plain
 from tests.parity.shared import close, randn, shaken, some
 

@@ -1,10 +1,8 @@
 """Schedules, token picking and keys: what holds for any arguments."""
 
-import math
-
 import pytest
 import torch
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jepakit import seeds
@@ -51,10 +49,9 @@ def test_a_cosine_goes_one_way_from_end_to_end(start, end, total):
 @quick
 @given(rates, st.integers(1, 50), st.integers(0, 200))
 def test_no_schedule_leaves_its_range_after_its_end(peak, total, extra):
-    assume(extra < 200)
-    assert peak / 10 <= warmup_cosine(total + extra, 0.0, peak, peak / 10, 0, total) <= peak
-    assert 0.04 <= cosine(total + extra, (0.04, 0.4), total) <= 0.4
-    assert math.isfinite(cosine(0, [peak, peak], total))
+    slack = 1 + 1e-12
+    assert peak / 10 / slack <= warmup_cosine(total + extra, 0.0, peak, peak / 10, 0, total) <= peak * slack
+    assert 0.04 / slack <= cosine(total + extra, (0.04, 0.4), total) <= 0.4 * slack
 
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 9), st.lists(st.integers(1, 3), max_size=3))

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from jepakit_multiblock.multiblock import Multiblock
+from jepakit_multiblock.sizes import Sizes, smallest
 
 from jepakit.testing import check_mask, check_masker
 from jepakit.types import Grid, Mask
@@ -25,11 +26,11 @@ def draw(masker: Multiblock, grid: Grid, batch: int, seed: int = 0) -> Mask:
     return mask
 
 
-def smallest(masker: Multiblock, grid: Grid, scale: tuple[float, float], aspect: tuple[float, float]) -> int:
+def tried(official: bool, grid: Grid, scale: tuple[float, float], aspect: tuple[float, float]) -> int:
     """Tokens of the smallest block, by trying a fine lattice of draws."""
-    found, clear, ends = math.inf, int(masker.mode == "official"), (scale[1] - scale[0], aspect[1] - aspect[0])
+    found, clear, ends = math.inf, int(official), (scale[1] - scale[0], aspect[1] - aspect[0])
     for v in ((i + 0.5) / 500 for i in range(500)):
-        u = v if masker.mode == "official" else 0.0
+        u = v if official else 0.0
         area, ratio = int(grid.size * (scale[0] + u * ends[0])), aspect[0] + v * ends[1]
         height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         found = min(found, min(height, grid.h - clear) * min(width, grid.w - clear))
@@ -45,8 +46,8 @@ def touched(index: torch.Tensor, grid: Grid) -> torch.Tensor:
 @given(sides, sides, st.integers(1, 9), modes, st.integers(0, 12), st.integers(1, 6), st.booleans(), st.integers(0, 99))
 def test_any_grid_has_room_or_is_refused_whatever_is_drawn(h, w, batch, mode, min_keep, targets, overlap, seed):
     masker, grid = Multiblock(targets, min_keep=min_keep, allow_overlap=overlap, mode=mode), Grid(1, h, w)
-    ranges = ((masker.target_scale, masker.target_aspect), (masker.context_scale, masker.context_aspect))
-    if min(smallest(masker, grid, *each) for each in ranges) <= min_keep:
+    ranges = ((0.15, 0.2), (0.75, 1.5)), ((0.85, 1.0), (1.0, 1.0))
+    if min(tried(mode == "official", grid, *each) for each in ranges) <= min_keep:
         with pytest.raises(ValueError, match=rf"no room on a grid of {h} x {w}: .* min_keep={min_keep}"):
             masker(grid, batch, rng(seed))
         return
@@ -55,6 +56,21 @@ def test_any_grid_has_room_or_is_refused_whatever_is_drawn(h, w, batch, mode, mi
     assert mask.target.shape[:2] == (batch, targets)
     assert mask.target.shape[2] > min_keep and mask.context.shape[1] > min_keep
     assert mask.context_view == mask.target_view == 0 and mask.weight is None
+
+
+@quick
+@given(
+    sides,
+    sides,
+    st.tuples(st.floats(0.02, 0.9), st.floats(0.02, 0.9)).map(sorted).map(tuple),
+    st.tuples(st.floats(0.2, 5.0), st.floats(0.2, 5.0)).map(sorted).map(tuple),
+    st.booleans(),
+)
+def test_no_block_is_smaller_than_the_smallest(h, w, scale, aspect, official):
+    grid, sizes = Grid(1, h, w), Sizes(scale, aspect, official)
+    least = math.prod(smallest(sizes, grid))
+    assert least <= tried(official, grid, scale, aspect)
+    assert all(least <= math.prod(sizes.draw(grid, rng(i))) for i in range(20))
 
 
 @quick
@@ -106,9 +122,8 @@ def test_every_position_is_equally_likely(mode, positions):
 @pytest.mark.parametrize("mode, lowest, highest", [("unbiased", -0.1, 0.1), ("official", 0.97, 1.0)])
 def test_scale_and_aspect_are_tied_in_the_released_collator_only(mode, lowest, highest):
     """On a grid so fine that rounding hides nothing."""
-    masker, generator = Multiblock(mode=mode), rng()
-    sizes = [masker.size(Grid(1, 64, 64), (0.15, 0.2), (0.75, 1.5), generator) for _ in range(2000)]
-    size = torch.tensor(sizes, dtype=torch.float64)
+    sizes, generator = Sizes((0.15, 0.2), (0.75, 1.5), mode == "official"), rng()
+    size = torch.tensor([sizes.draw(Grid(1, 64, 64), generator) for _ in range(2000)], dtype=torch.float64)
     correlation = torch.corrcoef(torch.stack([size.prod(1), size[:, 0] / size[:, 1]]))[0, 1]
     assert lowest < correlation <= highest
 
@@ -126,7 +141,7 @@ def test_targets_stay_in_the_context_where_overlap_is_allowed(mode):
 
 
 def test_a_context_without_room_is_drawn_again_and_then_gives_targets_up():
-    """Targets that nearly fill the grid: the context keeps more than min_keep tokens, and then shares some with them."""
+    """Targets that nearly fill the grid: the context keeps more than min_keep tokens, and shares some with them."""
     grid = Grid(1, 8, 8)
     masker = Multiblock(6, target_scale=(0.8, 0.8), target_aspect=(1.0, 1.0), min_keep=30)
     mask = draw(masker, grid, 16)
@@ -134,7 +149,9 @@ def test_a_context_without_room_is_drawn_again_and_then_gives_targets_up():
     check_mask(mask, grid, 16, overlaps=True)
 
 
-@pytest.mark.parametrize("grid, reason", [(Grid(1, 2, 2), "no room on a grid of 2 x 2"), (Grid(2, 14, 14), "2 x 14 x 14")])
+@pytest.mark.parametrize(
+    "grid, reason", [(Grid(1, 2, 2), "no room on a grid of 2 x 2"), (Grid(2, 14, 14), "2 x 14 x 14")]
+)
 @pytest.mark.parametrize("mode", MODES)
 def test_grids_without_room_and_clips_are_refused(grid, reason, mode):
     with pytest.raises(ValueError, match=reason):
@@ -145,8 +162,8 @@ def test_grids_without_room_and_clips_are_refused(grid, reason, mode):
     "arguments, reason",
     [
         ({"targets": 0}, "targets=0"),
-        ({"target_scale": (0.2, 0.15)}, r"target_scale .* not \(0.2, 0.15\)"),
-        ({"context_aspect": (0.0, 1.0)}, "context_aspect"),
+        ({"target_scale": (0.2, 0.15)}, "scale is a range above 0, lower end first, not 0.2 to 0.15"),
+        ({"context_aspect": (0.0, 1.0)}, "aspect .* not 0.0 to 1.0"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(arguments, reason):

@@ -1,0 +1,95 @@
+"""A folder in which the pages' command lines can be run."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+CHECKER = Path(__file__).parents[1] / "third_party" / "jepakit-checker" / "jepakit_checker.py"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: pictures, a third party's file, and the two runs that the pages speak of."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+    for name in ("images/train/cat", "images/train/dog", "images/val/cat", "images/val/dog", "photos"):
+        _pictures(tmp_path / name)
+    (tmp_path / "photos" / "holiday.jpg").touch()
+    (tmp_path / "photos" / "notes.txt").write_text("not a picture")
+    (tmp_path / "jepakit_checker.py").write_text(CHECKER.read_text("utf-8"), "utf-8")
+    return tmp_path
+
+
+def _pictures(folder: Path) -> None:
+    from PIL import Image
+
+    folder.mkdir(parents=True)
+    for number in range(2):
+        Image.new("RGB", (32, 32), (40 * number, 80, 120)).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def runs(here: Path) -> None:
+    """``runs/first`` is of the demo, ``runs/cifar`` of a folder."""
+    from jepakit.config import resolve
+    from jepakit.plugins import discover
+    from jepakit.runs import create
+
+    images = [f"data.root={here / 'images/train'}", f"data.held_out={here / 'images/val'}"]
+    for name, overrides in {"first": ["recipe=demo"], "cifar": ["recipe=ijepa_vitt4_32px", *images]}.items():
+        folder = create(resolve(overrides), discover(), ["train", *overrides], here / "runs" / name)
+        lines = [{"step": step, "loss": 0.5, "rank": 10.0, "std": 0.5, "cosine": 0.1} for step in (1, 2, 3)]
+        (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The configurations of all that would have been trained; data is opened, and evaluations are read, for real."""
+    from jepakit import evaluate
+    from jepakit.data import open_source
+    from jepakit.evaluate.entry import read
+
+    trained: list[dict[str, Any]] = []
+
+    def run(config: dict[str, Any], folder: Path) -> int:
+        assert len(open_source(config["data"]))
+        trained.append(config)
+        return 0
+
+    def command(run: Path, options: dict[str, Any]) -> int:
+        assert read(options)
+        return 0
+
+    monkeypatch.setitem(sys.modules, "jepakit.train", SimpleNamespace(run=run))
+    monkeypatch.setattr(evaluate, "command", command)
+    return trained
+
+
+@pytest.fixture
+def jepakit(here: Path, capsys: pytest.CaptureFixture):
+    """``jepakit("jepakit plugins")`` runs a line of a page; the result has ``code`` and ``said``, both streams."""
+    from jepakit.cli import main
+
+    def call(line: str) -> SimpleNamespace:
+        argv = [_real(word, here) for word in shlex.split(line, comments=True)[1:]]
+        if "masker=checkerboard" in argv and "--plugin" not in argv:  # as if it were installed
+            argv += ["--plugin", "jepakit_checker.py"]
+        code = main(argv)
+        said = capsys.readouterr()
+        return SimpleNamespace(code=code, said=said.out + said.err)
+
+    return call
+
+
+def _real(word: str, here: Path) -> str:
+    """A setting that names a folder of this machine, with one that is there."""
+    key, _, value = word.partition("=")
+    if not re.fullmatch(r"(data\.)?(root|held_out|fit_root)", key) or not value.startswith("/"):
+        return word
+    return f"{key}={here / 'images' / ('val' if value.endswith('val') else 'train')}"
