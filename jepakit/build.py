@@ -3,7 +3,6 @@
 import inspect
 import itertools
 import traceback
-import typing
 import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from jepakit.errors import ConfigError
 from jepakit.jepa import Backbone, Jepa
 from jepakit.plugins import discover
 from jepakit.protocols import Masker
+from jepakit.signature import typed
 from jepakit.testing import check_mask
 from jepakit.types import Grid, Mask, to_device
 
@@ -91,13 +91,6 @@ def make(kind: str, node: Mapping[str, Any], **supplied: Any) -> Any:
     wanted = inspect.signature(factory).parameters
     given |= {name: value for name, value in supplied.items() if name in wanted}
     return refuse(f"{kind} {node['name']!r}", factory, **given)
-
-
-def typed(hint: Any, value: Any) -> Any:
-    """A list of the configuration as the tuple that a constructor asks for."""
-    options = typing.get_args(hint) if typing.get_origin(hint) is not tuple else (hint,)
-    tuples = any(typing.get_origin(option) is tuple for option in options)
-    return tuple(value) if tuples and isinstance(value, list) else value
 
 
 def refuse(who: str, call: Any, *args: Any, **kwargs: Any) -> Any:

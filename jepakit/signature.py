@@ -140,3 +140,10 @@ def _of_parameter(parameter: inspect.Parameter) -> Argument:
         raise ConfigError(f"its argument {parameter.name!r} is positional only")
     annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
     return Argument(parameter.name, annotation, MISSING if parameter.default is parameter.empty else parameter.default)
+
+
+def typed(hint: Any, value: Any) -> Any:
+    """A list of the configuration as the tuple that a constructor asks for."""
+    options = typing.get_args(hint) if typing.get_origin(hint) is not tuple else (hint,)
+    tuples = any(typing.get_origin(option) is tuple for option in options)
+    return tuple(value) if tuples and isinstance(value, list) else value

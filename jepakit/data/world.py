@@ -25,8 +25,8 @@ COUNT = 4
 """Most things in a picture."""
 FOCUS = 0.72
 """Radius of a thing at distance 1, where the picture reaches from -1 to 1."""
-NEAR, FAR, GAP = (1.0, 1.8), 3.0, 1.3
-"""Distances of the nearest thing; the farthest there is; and how many times farther than the nearest all others are."""
+FAR, GAP = 3.0, 1.3
+"""The farthest distance that there is; and how many times farther than the nearest all others are."""
 SPEED = (0.06, 0.12)
 """Movement from frame to frame at distance 1."""
 FARTHEST = 1.56
@@ -73,6 +73,9 @@ class World:
         split: train, val or test; they share no picture.
         frames: 1 for pictures, more for clips.
         seed: of the world; another seed is another set of pictures of the same kind.
+        things: most things in a picture.
+        near: least and greatest distance of the nearest one.
+        colour: 1 for all colours, 0 for greys; below 1 the two colours of a thing differ in brightness.
 
     Raises:
         ConfigError: an argument out of its range.
@@ -80,13 +83,30 @@ class World:
 
     channels: int = 3
 
-    def __init__(self, length: int = 10000, side: int = 32, split: str = "train", frames: int = 1, seed: int = 0):
+    def __init__(
+        self,
+        length: int = 10000,
+        side: int = 32,
+        split: str = "train",
+        frames: int = 1,
+        seed: int = 0,
+        things: int = COUNT,
+        near: tuple[float, float] = (1.0, 1.8),
+        colour: float = 1.0,
+    ):
         if split not in SPLITS:
             raise ConfigError(f"data.split={split!r} must be one of {', '.join(SPLITS)}")
         if min(length, side, frames) < 1:
             raise ConfigError(f"data.length={length}, data.side={side}, data.frames={frames} must be at least 1")
+        if not 1 <= things <= COUNT:
+            raise ConfigError(f"data.things={things} must be from 1 to {COUNT}")
+        if not 0 < near[0] <= near[1] <= FAR / GAP:
+            raise ConfigError(f"data.near={list(near)} must be two rising distances above 0, at most {FAR / GAP:.2f}")
+        if not 0 <= colour <= 1:
+            raise ConfigError(f"data.colour={colour} must be from 0 to 1")
+        self.things, self.near, self.colour = things, near, colour
         self.length, self.side, self.split, self.frames, self.seed = length, side, split, frames, seed
-        self.classes: dict[str, tuple[str, ...]] = {"class": CLASSES, "count": tuple(map(str, range(COUNT + 1)))}
+        self.classes: dict[str, tuple[str, ...]] = {"class": CLASSES, "count": tuple(map(str, range(things + 1)))}
         if frames > 1:
             self.classes["motion"] = MOTIONS
         line = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
@@ -100,10 +120,12 @@ class World:
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
         rng = np.random.Generator(np.random.PCG64(seeds.key(self.seed, "world", self.split, index)))
-        kind, fewer, motion = spread(index, (len(CLASSES), COUNT, len(MOTIONS)), self.seed, self.split)
+        kind, fewer, motion = spread(index, (len(CLASSES), self.things, len(MOTIONS)), self.seed, self.split)
         count = fewer + 1
-        things, distance = draw_things(rng, kind, count, motion)
-        ground, grain = draw_ground(rng), rng.random((3, self.side, self.side), dtype=np.float32)
+        things, distance = draw_things(rng, kind, count, motion, self.near)
+        if self.colour < 1:
+            things = [thing._replace(colours=fade(bright(thing.colours), self.colour)) for thing in things]
+        ground, grain = draw_ground(rng, self.colour), rng.random((3, self.side, self.side), dtype=np.float32)
         frames = [self._paint(things, ground, grain, time - (self.frames - 1) / 2) for time in range(self.frames)]
         labels = {"class": kind, "count": count, "distance": distance}
         picture = torch.from_numpy(np.stack(frames, 1))
@@ -120,7 +142,8 @@ class World:
 
     def held_out_source(self) -> "World":
         """Labelled samples of the same world that are not among these."""
-        return World(HELD_OUT, self.side, "val" if self.split == "train" else "test", self.frames, self.seed)
+        split = "val" if self.split == "train" else "test"
+        return World(HELD_OUT, self.side, split, self.frames, self.seed, self.things, self.near, self.colour)
 
     def _paint(self, things: list[Thing], ground: Ground, grain: np.ndarray, time: float) -> np.ndarray:
         """One frame, uint8 ``3 H W``: ground, things from far to near, light, grain."""
@@ -197,10 +220,12 @@ def spread(index: int, sizes: tuple[int, ...], *key: int | str) -> list[int]:
     return digits
 
 
-def draw_things(rng: np.random.Generator, kind: int, count: int, motion: int) -> tuple[list[Thing], float]:
+def draw_things(
+    rng: np.random.Generator, kind: int, count: int, motion: int, near: tuple[float, float]
+) -> tuple[list[Thing], float]:
     """``count`` things, the farthest first, the last one of class ``kind``; and the distance of the last one."""
     r = rng.random((count, 18))
-    nearest = NEAR[0] + (NEAR[1] - NEAR[0]) * r[0, 0]
+    nearest = near[0] + (near[1] - near[0]) * r[0, 0]
     beyond = np.sort(r[1:, 0])[::-1] * (FAR - GAP * nearest) + GAP * nearest
     heading = (motion + 0.6 * (r[0, 1] - 0.5)) * math.tau / len(MOTIONS)
     others = [
@@ -233,10 +258,23 @@ def apart(colour: np.ndarray, row: np.ndarray) -> np.ndarray:
     return colour + (0.35 + 0.6 * row) * np.where(colour < 0.5, 1 - colour, -colour)
 
 
-def draw_ground(rng: np.random.Generator) -> Ground:
+def bright(colours: np.ndarray) -> np.ndarray:
+    """The first colour, and one that differs from it by as much in all channels."""
+    away = np.abs(colours[1] - colours[0]).mean() * (1 if colours[0].mean() < 0.5 else -1)
+    return np.stack([colours[0], colours[0] + away])
+
+
+def fade(colours: np.ndarray, share: float) -> np.ndarray:
+    """Each colour, ``2 3``, moved towards the grey of its mean until ``share`` of the way is left."""
+    grey = colours.mean(1, keepdims=True)
+    return (grey + (colours - grey) * share).astype(np.float32)
+
+
+def draw_ground(rng: np.random.Generator, colour: float) -> Ground:
     """Three waves, two colours and a light from one side."""
     r = rng.random((3, 8))
     angle, pace = r[:, 0] * math.tau, 2 + 8 * r[:, 1]
     waves = np.stack([np.cos(angle) * pace, np.sin(angle) * pace, r[:, 2] * math.tau, (r[:, 3] - 0.5) * 0.6], 1)
     light = 0.65 + 0.5 * r[0, 6], 0.6 * (r[0, 7] - 0.5), 0.6 * (r[1, 7] - 0.5)
-    return Ground(waves.astype(np.float32), r[:, 4:6].T.astype(np.float32), light)
+    colours = r[:, 4:6].T.astype(np.float32)
+    return Ground(waves.astype(np.float32), colours if colour == 1 else fade(colours, colour), light)

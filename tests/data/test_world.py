@@ -54,7 +54,7 @@ def test_clips_move_the_way_they_say():
 
 def test_the_named_thing_is_the_nearest_and_on_top():
     for seed in range(50):
-        things, distance = draw_things(np.random.default_rng(seed), 4, COUNT, 0)
+        things, distance = draw_things(np.random.default_rng(seed), 4, COUNT, 0, (1.0, 1.8))
         radii = [thing.radius for thing in things]
         assert radii == sorted(radii) and things[-1].radius == pytest.approx(FOCUS / distance)
         assert (things[-1].shape, things[-1].texture) == (1, 1) and radii[-1] > 1.2 * radii[-2]

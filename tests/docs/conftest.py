@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ CHECKER = Path(__file__).parents[1] / "third_party" / "jepakit-checker" / "jepak
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: pictures, a third party's file, and the two runs that the pages speak of."""
+    """The working folder: pictures, and a third party's file."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
     for name in ("images/train/cat", "images/train/dog", "images/val/cat", "images/val/dog", "photos"):
@@ -35,17 +36,20 @@ def _pictures(folder: Path) -> None:
 
 
 @pytest.fixture
-def runs(here: Path) -> None:
-    """``runs/first`` is of the demo, ``runs/cifar`` of a folder."""
+def run(here: Path) -> Callable[[str], None]:
+    """``run("first")`` makes the folder of that run: ``cifar`` is one on images, any other one of the demo."""
     from jepakit.config import resolve
     from jepakit.plugins import discover
     from jepakit.runs import create
 
-    images = [f"data.root={here / 'images/train'}", f"data.held_out={here / 'images/val'}"]
-    for name, overrides in {"first": ["recipe=demo"], "cifar": ["recipe=ijepa_vitt4_32px", *images]}.items():
-        folder = create(resolve(overrides), discover(), ["train", *overrides], here / "runs" / name)
+    def make(name: str) -> None:
+        images = [f"data.root={here / 'images/train'}", f"data.held_out={here / 'images/val'}"]
+        overrides = ["recipe=ijepa_vitt4_32px", *images] if name == "cifar" else ["recipe=demo"]
+        folder = create(resolve(overrides), discover(), ["train", *overrides], Path("runs") / name)
         lines = [{"step": step, "loss": 0.5, "rank": 10.0, "std": 0.5, "cosine": 0.1} for step in (1, 2, 3)]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    return make
 
 
 @pytest.fixture

@@ -42,7 +42,9 @@ def _component(component: Component, catalog: Catalog) -> Iterator[str]:
         yield from ("| variant | sets |", "|---|---|")
         for option in variants:
             body: Any = OmegaConf.to_container(catalog.body(option))
-            sets = ", ".join(f"{name} {json.dumps(value).strip(chr(34))}" for name, value in body.items() if name != "name")
+            sets = ", ".join(
+                f"{name} {json.dumps(value).strip(chr(34))}" for name, value in body.items() if name != "name"
+            )
             yield f"| `{group}={option.name}` | {sets} |"
         yield ""
 

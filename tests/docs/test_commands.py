@@ -10,11 +10,16 @@ from tests.docs.pages import PAGES, blocks, commands, prose, transcripts
 
 LINES = dict(found for page in PAGES for found in commands(page))
 SHOWN = {where: (line, said) for page in PAGES for where, line, said in transcripts(page)}
-RECIPES = {f"{page.name}:{each.number}": each.lines for page in PAGES for each in blocks(page) if each.language == "yaml"}
+RECIPES = {
+    f"{page.name}:{each.number}": each.lines for page in PAGES for each in blocks(page) if each.language == "yaml"
+}
 
 
 @pytest.mark.parametrize("where", LINES)
-def test_command_runs(where, jepakit, runs, untrained):
+def test_command_runs(where, jepakit, run, untrained):
+    if "recipe=" not in LINES[where]:
+        for name in re.findall(r"run=runs/(\w+)", LINES[where]):
+            run(name)
     done = jepakit(LINES[where])
     assert done.code == 0, done.said
     assert bool(untrained) == (shlex.split(LINES[where])[1] == "train" and "--cfg" not in LINES[where])

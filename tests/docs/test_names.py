@@ -77,7 +77,9 @@ def test_family_table():
 
 
 def test_figure_is_that_of_the_code():
-    classes = [each for each in ast.parse((ROOT / "jepakit/jepa.py").read_text("utf-8")).body if type(each) is ast.ClassDef]
+    classes = [
+        each for each in ast.parse((ROOT / "jepakit/jepa.py").read_text("utf-8")).body if type(each) is ast.ClassDef
+    ]
     (jepa,) = (each for each in classes if each.name == "Jepa")
     drawn = "\n".join(line.strip() for line in (ast.get_docstring(jepa) or "").splitlines())
     first = blocks(README)[0]

@@ -13,7 +13,9 @@ SOURCES = ("jepakit", "plugins", "configs", "recipes")
 def source_files() -> list[str]:
     """Every file that is installed, and the folders of tests."""
     files = (path for top in SOURCES for path in (ROOT / top).rglob("*") if path.is_file())
-    kept = [path for path in files if "__pycache__" not in path.parts and path.suffix in (".py", ".yaml", ".typed", ".md")]
+    kept = [
+        path for path in files if "__pycache__" not in path.parts and path.suffix in (".py", ".yaml", ".typed", ".md")
+    ]
     folders = [path for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"]
     return [path.relative_to(ROOT).as_posix() for path in kept] + [
         f"{path.relative_to(ROOT).as_posix()}/" for path in folders
