@@ -17,7 +17,7 @@ from jepakit.errors import ConfigError
 from jepakit.jepa import Backbone, Jepa
 from jepakit.plugins import discover
 from jepakit.protocols import Masker
-from jepakit.signature import typed
+from jepakit.signature import given
 from jepakit.testing import check_mask
 from jepakit.types import Grid, Mask, to_device
 
@@ -86,11 +86,11 @@ def _backbone(config: Mapping[str, Any], shape: tuple[int, int, int, int]) -> tu
 def make(kind: str, node: Mapping[str, Any], **supplied: Any) -> Any:
     """A component from its node of the configuration, and from what it asks of ``supplied`` by name."""
     component = discover().get(kind, node["name"])
-    factory, hints = component.load(), {each.name: each.annotation for each in component.arguments()}
-    given = {name: typed(hints.get(name), value) for name, value in node.items() if name != "name"}
+    factory = component.load()
+    arguments = given(component, {name: value for name, value in node.items() if name != "name"})
     wanted = inspect.signature(factory).parameters
-    given |= {name: value for name, value in supplied.items() if name in wanted}
-    return refuse(f"{kind} {node['name']!r}", factory, **given)
+    arguments |= {name: value for name, value in supplied.items() if name in wanted}
+    return refuse(f"{kind} {node['name']!r}", factory, **arguments)
 
 
 def refuse(who: str, call: Any, *args: Any, **kwargs: Any) -> Any:

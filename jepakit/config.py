@@ -141,8 +141,6 @@ def _check_choice(override: Override, catalog: Catalog) -> None:
     else:
         value = override.value()
         values = value if isinstance(value, list) else [value]
-    if group == "recipe" and values == [None]:
-        return
     if override.is_delete() or not values or None in values or isinstance(values[0], dict):
         raise choose(group, catalog, str(override.input_line))
     if len(values) > 1 and isinstance(override.value(), list) and group != "anti_collapse":

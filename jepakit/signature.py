@@ -9,6 +9,7 @@ import functools
 import inspect
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import MISSING
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -142,8 +143,13 @@ def _of_parameter(parameter: inspect.Parameter) -> Argument:
     return Argument(parameter.name, annotation, MISSING if parameter.default is parameter.empty else parameter.default)
 
 
-def typed(hint: Any, value: Any) -> Any:
-    """A list of the configuration as the tuple that a constructor asks for."""
+def given(component: "Component", values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of the configuration as a constructor asks for them: a list becomes a tuple where its hint says so."""
+    hints = {each.name: each.annotation for each in component.arguments()}
+    return {name: _as_hinted(hints.get(name), value) for name, value in values.items()}
+
+
+def _as_hinted(hint: Any, value: Any) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) is not tuple else (hint,)
     tuples = any(typing.get_origin(option) is tuple for option in options)
     return tuple(value) if tuples and isinstance(value, list) else value

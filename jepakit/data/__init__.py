@@ -44,11 +44,11 @@ def open_source(data: Mapping[str, Any]) -> "Source":
     Raises ConfigError for a name that is not registered, DataError for data that is missing or empty.
     """
     from jepakit.plugins import discover
-    from jepakit.signature import typed
+    from jepakit.signature import given
 
     common = {field.name for field in fields(DataOptions)} | {"name"}
-    factory = discover().get("source", data["name"]).load()
-    return factory(**{key: typed(factory, key, value) for key, value in data.items() if key not in common})
+    component = discover().get("source", data["name"])
+    return component.load()(**given(component, {key: value for key, value in data.items() if key not in common}))
 
 
 def read_options(data: Mapping[str, Any]) -> DataOptions:
