@@ -64,9 +64,10 @@ usage: jepakit show config|masks [recipe=NAME] [key=value ...]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line. Returns its exit code: 2 for a mistake of the user's, told in one line."""
-    # Threads that wait for one another sleep instead of spinning: where something else wants a core, spinning made
-    # training on two threads eight times slower. It must be said before torch is imported.
+    # Threads that wait for one another soon sleep instead of spinning: where something else wants a core, spinning
+    # made training on two threads eight times slower. It must be said before torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
     try:
         code = _main(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data._utils import signal_handling
 
 from jepakit import checkpoint, health, seeds
 from jepakit.build import build, build_backbone, parameters, refuse
@@ -41,9 +42,9 @@ def run(config: Mapping[str, Any], folder: Path) -> int:
     """
     trainer = Trainer(config, Path(folder))
     try:
-        with stop_at_signals() as asked:
-            finished = trainer.fit(asked)
         with undisturbed():
+            with stop_at_signals() as asked:
+                finished = trainer.fit(asked)
             trainer.farewell()
     finally:
         trainer.log.close()
@@ -79,13 +80,11 @@ class Trainer:
 
     def fit(self, asked: list[int]) -> bool:
         """Train to the last step, or until ``asked`` holds a signal. Returns whether the run is finished."""
-        with undisturbed():
-            self.announce()
+        self.announce()
         micro = self.options["accumulate"]
         with contextlib.closing(self.loader.batches(self.step * micro, self.steps * micro)) as stream:
             while self.step < self.steps and (batches := self.fetch(stream, asked)):
-                with undisturbed():
-                    self.advance(batches)
+                self.advance(batches)
         if self.saved != self.step:
             self.save()
         return self.step == self.steps
@@ -282,13 +281,14 @@ def stop_at_signals() -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """What torch has to say of a dead worker waits until the next batch is asked for.
+    """The death of a worker is noticed where the next batch is waited for, and nowhere else.
 
-    It speaks up in a signal handler, wherever the main thread is: a step, or a checkpoint, would be left half done.
+    torch also tells of it from a signal handler, wherever the main thread is: a step or a checkpoint would be left half
+    done. The first loader sets that handler up, once and for all, so that is done here and taken back for a while.
     """
+    signal_handling._set_SIGCHLD_handler()
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL:  # or torch has just set up its handler for good
-            signal.signal(signal.SIGCHLD, before)
+        signal.signal(signal.SIGCHLD, before)

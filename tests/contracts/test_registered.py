@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from jepakit import testing
 from jepakit.build import make
@@ -37,7 +38,7 @@ def options(group: str) -> list[str]:
 def node(group: str, name: str) -> dict[str, Any]:
     """What the option says, its size cut down."""
     option = catalog().get(group, name)
-    found: dict[str, Any] = {str(k): v for k, v in catalog().body(option).items()} if option.file else {"name": name}
+    found: Any = OmegaConf.to_container(catalog().body(option)) if option.file else {"name": name}
     known = {each.name: each.default for each in discover().get(GROUPS[group], found["name"]).arguments()}
     return found | {key: min(most, found.get(key, known[key])) for key, most in SMALL.items() if key in known}
 
