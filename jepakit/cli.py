@@ -121,7 +121,7 @@ def take_plugins(argv: Sequence[str]) -> tuple[list[str], list[Path]]:
 
 
 def _help(verb: str, files: list[Path]) -> int:
-    from jepakit.hookspecs import KINDS
+    from jepakit.new import KINDS
 
     print(VERB_HELP[verb].replace("{kinds}", ", ".join(KINDS)), end="")
     if verb == "train":
@@ -214,8 +214,7 @@ def _data(argv: list[str], files: list[Path]) -> int:
 
 
 def _new(argv: list[str], files: list[Path]) -> int:
-    from jepakit.hookspecs import KINDS
-    from jepakit.new import new
+    from jepakit.new import KINDS, new
 
     kind, rest = _one_of("new", KINDS, argv)
     if not 1 <= len(rest) <= 2:

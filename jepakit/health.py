@@ -90,7 +90,7 @@ def verdict(history: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     Args:
         history: the lines of a run's log, oldest first; lines without health figures are passed over.
     """
-    broken = [line for line in history if not all(math.isfinite(line.get(k, 0.0)) for k in ("loss", "std", "rank"))]
+    broken = [line for line in history if not all(_finite(line.get(k, 0.0)) for k in ("loss", "std", "rank"))]
     lines = [line for line in history if "rank" in line and "std" in line]
     if broken and broken[-1] is history[-1]:
         return "collapsing", f"loss or features are not finite at step {broken[-1].get('step', '?')}"
@@ -119,6 +119,11 @@ def _judge(lines: Sequence[Mapping[str, Any]], broken: int) -> tuple[str, str]:
 
 def _recent(lines: Sequence[Mapping[str, Any]], name: str) -> float:
     return _median([line[name] for line in lines[-3:]])
+
+
+def _finite(value: float | None) -> bool:
+    """Whether a number of the log is one: log.jsonl keeps what is not as null."""
+    return value is not None and math.isfinite(value)
 
 
 def _median(values: Sequence[float]) -> float:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -36,7 +37,7 @@ class Jepa(nn.Module):
         self.distance = distance
 
     def forward(
-        self, views: Sequence[Float[Tensor, "B C T H W"]], masks: Sequence[Mask], condition: Any = None
+        self, views: Sequence[Float[Tensor, "B C _ _ _"]], masks: Sequence[Mask], condition: Any = None
     ) -> Losses:
         look = Once(self.backbone)
         truths = {v: self.anti_collapse.targets(look, views[v]) for v in target_views(masks)}  # B N D each
@@ -58,14 +59,14 @@ class Jepa(nn.Module):
 
 
 class Once:
-    """A backbone for the length of one step: what was encoded before is not encoded again."""
+    """A backbone for the length of one step: what was encoded is not encoded again, with gradients or without."""
 
     def __init__(self, backbone: "Backbone"):
         self.backbone = backbone
-        self._known: dict[tuple[int, int | None], Features] = {}
+        self._known: dict[tuple[int, int | None, bool], Features] = {}
 
     def __call__(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features:
-        what = (id(pixels), None if keep is None else id(keep))
+        what = (id(pixels), None if keep is None else id(keep), torch.is_grad_enabled())
         if what not in self._known:
             self._known[what] = self.backbone(pixels, keep)
         return self._known[what]

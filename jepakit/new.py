@@ -213,7 +213,10 @@ def new(kind: str, name: str, folder: Path | None = None) -> list[Path]:
     files = {folder / path: text for path, text in _texts(kind, name).items()}
     for path in files:
         if path.exists():
-            raise ConfigError(f"{path} is there already, and is not overwritten; choose another name or --at FOLDER")
+            raise ConfigError(
+                f"{path} is there already, and is not overwritten; choose another name, or a folder: "
+                "jepakit new KIND NAME FOLDER"
+            )
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")

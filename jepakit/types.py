@@ -97,7 +97,7 @@ class Batch:
     predictor may know about how the views came about. ``replaced`` lists the samples that could not be read.
     """
 
-    views: tuple[Float[Tensor, "B C T H W"], ...]
+    views: tuple[Float[Tensor, "B C _ _ _"], ...]
     labels: dict[str, Tensor]
     index: Int[Tensor, "B"]
     condition: Any = None

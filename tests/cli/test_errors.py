@@ -40,8 +40,8 @@ LINES = {
     ("plugins", "--verbos"): "plugins knows no '--verbos' (did you mean '--verbose'?); there is: --verbose",
     ("data", "chek"): "data knows no 'chek' (did you mean 'check'?); there are: check",
     ("data", "check"): "data.root is not set, and data=folder has no default: add data.root=VALUE",
-    ("new", "maskr", "x"): "new knows no 'maskr' (did you mean 'masker'?); there are: tokenizer, masker, encoder, "
-    "predictor, anti_collapse, source, decoder",
+    ("new", "maskr", "x"): "new knows no 'maskr' (did you mean 'masker'?); there are: masker, tokenizer, encoder, "
+    "predictor, anti_collapse",
     ("new", "masker"): "new masker needs a name: jepakit new masker NAME [FOLDER]",
     ("doctor", "now"): "doctor takes no arguments, but was given 'now'",
     ("-sc", "qery=bash"): "-sc qery=bash: write -sc install=bash (did you mean 'query'?)",

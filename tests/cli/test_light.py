@@ -95,7 +95,7 @@ COMPLETIONS = {
     "jepakit data ": ["check"],
     "jepakit plugins --v": ["--verbose"],
     "jepakit train rec": ["recipe="],
-    f"jepakit train --plugin {STUB} data=": ["data=folder", "data=shelf", "data=world"],
+    f"jepakit train --plugin {STUB} data=": ["data=folder", "data=shelf", "data=world", "data=world_plain"],
     f"jepakit --plugin {STUB} train masker=s": ["masker=stripes"],
     f"jepakit train --plugin {STUB} masker=stripes masker.w": ["masker.way=", "masker.width="],
     "jepakit train masker.targ": ["masker.target_aspect=", "masker.target_scale=", "masker.targets="],

@@ -47,7 +47,7 @@ def test_clips_move_the_way_they_say():
     picture, _ = world[5]
     assert picture.shape == (3, 3, 8, 8) and not torch.equal(picture[:, 0], picture[:, 2])
     for motion, name in enumerate(MOTIONS):
-        things, _ = draw_things(np.random.default_rng(motion), 0, 1, motion)
+        things, _ = draw_things(np.random.default_rng(motion), 0, 1, motion, (1.0, 1.8))
         x, y = np.sign(np.round(things[-1].velocity / np.abs(things[-1].velocity).max(), 0)).astype(int)
         assert name == " ".join(filter(None, (("up", "", "down")[y + 1], ("left", "", "right")[x + 1])))
 

@@ -87,3 +87,9 @@ def course(ranks, std=0.5, **more):
 def test_verdict(history, word, reason):
     said = verdict(history)
     assert said[0] == word and reason in said[1]
+
+
+def test_a_line_that_holds_null_is_not_finite():
+    lines = [{"step": step, "loss": 1.0, "std": 0.5, "rank": 20.0} for step in range(5)]
+    word, reason = verdict([*lines, {"step": 5, "loss": None, "std": 0.5, "rank": 20.0}])
+    assert word == "collapsing" and "step 5" in reason
