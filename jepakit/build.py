@@ -1,10 +1,11 @@
 """From a resolved configuration to a model, read top to bottom. What cannot work is refused here, with the reason."""
 
+import contextlib
 import inspect
 import itertools
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from jepakit import seeds
 from jepakit.compose import Together
 from jepakit.distance import distance
-from jepakit.errors import ConfigError
+from jepakit.errors import ConfigError, first_line
 from jepakit.jepa import Backbone, Jepa
 from jepakit.plugins import discover
 from jepakit.protocols import Masker
@@ -49,10 +50,9 @@ def build(config: Mapping[str, Any], steps: int = 1) -> Built:
         ConfigError: where a part refuses its arguments, or parts do not fit together.
     """
     data = config["data"]
-    shape = (len(data["mean"]), data.get("frames", 1), data["size"], data["size"])  # C T H W
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seeds.key(config["seed"], "init"))
-        backbone, grid = _backbone(config, shape)
+    shape = view_shape(data)
+    with drawn(config):
+        backbone, grid = _backbone(config)
         supplied = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid}
         predictor = make("predictor", config["predictor"], **supplied)
         masker = make("masker", config["masker"], grid=grid)
@@ -69,17 +69,29 @@ def build(config: Mapping[str, Any], steps: int = 1) -> Built:
 
 def build_backbone(config: Mapping[str, Any]) -> tuple[Backbone, Grid]:
     """The backbone alone, as it is before training: what a random encoder's scores are those of."""
-    data = config["data"]
+    with drawn(config):
+        return _backbone(config)
+
+
+@contextlib.contextmanager
+def drawn(config: Mapping[str, Any]) -> Iterator[None]:
+    """Initial weights are drawn from the run's seed, and the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seeds.key(config["seed"], "init"))
-        return _backbone(config, (len(data["mean"]), data.get("frames", 1), data["size"], data["size"]))
+        yield
 
 
-def _backbone(config: Mapping[str, Any], shape: tuple[int, int, int, int]) -> tuple[Backbone, Grid]:
-    encoder = make("encoder", config["encoder"], channels=shape[0])
+def view_shape(data: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """``C T H W`` of a view."""
+    return len(data["mean"]), data.get("frames", 1), data["size"], data["size"]
+
+
+def _backbone(config: Mapping[str, Any]) -> tuple[Backbone, Grid]:
+    channels, *clip = view_shape(config["data"])
+    encoder = make("encoder", config["encoder"], channels=channels)
     width = refuse(f"encoder {config['encoder']['name']!r}", getattr, encoder, "width")
-    tokenizer = make("tokenizer", config["tokenizer"], channels=shape[0], encoder_width=width)
-    grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, *shape[1:])
+    tokenizer = make("tokenizer", config["tokenizer"], channels=channels, encoder_width=width)
+    grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, *clip)
     return Backbone(tokenizer, encoder), grid
 
 
@@ -98,7 +110,7 @@ def refuse(who: str, call: Any, *args: Any, **kwargs: Any) -> Any:
     try:
         return call(*args, **kwargs)
     except WRONG as error:
-        raise ConfigError(f"{who}: {_line(error)}") from error
+        raise ConfigError(f"{who}: {first_line(error)}") from error
 
 
 def draw(masker: Masker, name: str, grid: Grid, batch: int) -> list[Mask]:
@@ -112,7 +124,7 @@ def draw(masker: Masker, name: str, grid: Grid, batch: int) -> list[Mask]:
             for mask in masks:
                 check_mask(mask, grid, samples, overlaps=getattr(masker, "overlaps", False))
         except (AssertionError, AttributeError) as error:
-            raise ConfigError(f"{who} breaks its contract: {_line(error)}") from error
+            raise ConfigError(f"{who} breaks its contract: {first_line(error)}") from error
     return masks
 
 
@@ -127,7 +139,7 @@ def rehearse(jepa: Jepa, config: Mapping[str, Any], masks: list[Mask], views: li
     except (*WRONG, UserWarning) as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error):
             return  # an operation that needs content: the first real step will tell
-        raise ConfigError(f"{_blame(error, jepa, config)}: {_line(error)}") from error
+        raise ConfigError(f"{_blame(error, jepa, config)}: {first_line(error)}") from error
 
 
 def _blame(error: BaseException, jepa: Jepa, config: Mapping[str, Any]) -> str:
@@ -146,10 +158,6 @@ def _blame(error: BaseException, jepa: Jepa, config: Mapping[str, Any]) -> str:
 def _views(mask: Mask) -> tuple[int, ...]:
     target = mask.target_view
     return (mask.context_view, *((target,) if isinstance(target, int) else target))
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def parameters(module: nn.Module) -> int:

@@ -28,7 +28,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.optim import Optimizer
 
-from jepakit.errors import CheckpointError, nearest
+from jepakit.errors import CheckpointError, first_line, nearest
 
 FOLDER, MANIFEST, STATE, METADATA = "checkpoints", "manifest.json", "state.json", ".metadata"
 ROOM = 1.2
@@ -66,7 +66,7 @@ def save(run: Path, model: nn.Module, optimizer: Optimizer, step: int, keep: int
         cause = _cause(error)
         if not isinstance(cause, Exception):
             raise cause from None  # Ctrl-C
-        raise CheckpointError(f"step {step} could not be saved in {root}: {_line(cause)}") from error
+        raise CheckpointError(f"step {step} could not be saved in {root}: {first_line(cause)}") from error
     # Newer ones are damaged, or this one would have gone on from them: they are no reason to remove a good one.
     for old in sorted(each for each in _all(root) if each <= target)[: -max(1, keep)]:
         shutil.rmtree(old, ignore_errors=True)
@@ -110,7 +110,7 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
         cause = _cause(error)
         if not isinstance(cause, Exception):
             raise cause from None  # Ctrl-C
-        raise Damaged(f"{folder}: {_line(cause)}") from error
+        raise Damaged(f"{folder}: {first_line(cause)}") from error
     model.load_state_dict(state["model"])
     if optimizer is not None:
         options = StateDictOptions(flatten_optimizer_state_dict=True)
@@ -151,7 +151,7 @@ def _manifest(folder: Path) -> dict[str, tuple[int, str]]:
         listed = json.loads((folder / MANIFEST).read_text())
         manifest = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in listed.items()}
     except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder}: its {MANIFEST} cannot be read ({_line(error)})") from error
+        raise Damaged(f"{folder}: its {MANIFEST} cannot be read ({first_line(error)})") from error
     read = {STATE, METADATA, *(file.name for file in folder.glob("*.distcp"))}
     if left_out := sorted(read - manifest.keys()):
         raise Damaged(f"{folder}: its {MANIFEST} does not list {left_out[0]}")
@@ -162,7 +162,7 @@ def _step(folder: Path) -> int:
     try:
         return int(json.loads((folder / STATE).read_text())["step"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder}: its {STATE} cannot be read ({_line(error)})") from error
+        raise Damaged(f"{folder}: its {STATE} cannot be read ({first_line(error)})") from error
 
 
 def _optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _compare(folder: Path, model: nn.Module) -> None:
     try:
         metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
     except Exception as error:  # a pickle that is cut off can raise anything
-        raise Damaged(f"{folder}: its {METADATA} cannot be read ({_line(error)})") from error
+        raise Damaged(f"{folder}: its {METADATA} cannot be read ({first_line(error)})") from error
     saved = {name.removeprefix("model."): entry for name, entry in metadata.items() if name.startswith("model.")}
     wanted = model.state_dict()
     if missing := sorted(wanted.keys() - saved.keys()):
@@ -240,7 +240,3 @@ def _cause(error: BaseException) -> BaseException:
     while within is not None and not isinstance(within, OSError):
         within = within.__cause__ or within.__context__
     return within or error
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

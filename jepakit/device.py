@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from jepakit.errors import ConfigError
+from jepakit.errors import ConfigError, nearest
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
@@ -14,12 +14,12 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
     """
     if threads:
         torch.set_num_threads(threads)
-    there = torch.cuda.is_available()
-    if name == "auto":
-        return torch.device("cuda" if there else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and (not there or (device.index or 0) >= torch.cuda.device_count()):
-        raise ConfigError(f"trainer.device={name}: this machine has {torch.cuda.device_count()} GPUs")
+    try:
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"unknown device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} such devices")
     return device
 
 

@@ -32,3 +32,8 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"``, or nothing where no option is close."""
     found = difflib.get_close_matches(str(word), [str(option) for option in options], n=1, cutoff=0.5)
     return f" (did you mean {found[0]!r}?)" if found else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line: its first one, or its type's name where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

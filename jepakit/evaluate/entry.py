@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 
+from jepakit.device import pick_device
 from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate import table
 from jepakit.evaluate.data import Division, divide
@@ -121,17 +121,6 @@ def compare(models: Models, division: Division, config: Mapping[str, Any], optio
         skipped = fit.skipped, test.skipped
     about = _about(models, division, config, options) | _data(division, *skipped)
     return table.result(rows, names, vote, about)
-
-
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the GPU where there is one. Raises ConfigError for a device that is not there."""
-    try:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"unknown device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} such devices")
-    return device
 
 
 def _about(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:

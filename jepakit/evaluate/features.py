@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jepakit.data import read_options
 from jepakit.data.loader import evaluation_batches
+from jepakit.device import autocast
 from jepakit.errors import DataError, nearest
 from jepakit.protocols import Source
 from jepakit.seeds import generator
@@ -54,7 +55,7 @@ def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Ten
     """
 
     def encode(pixels: Tensor) -> Tensor:
-        with torch.autocast(pixels.device.type, torch.bfloat16, enabled=reading.precision == "bf16"):
+        with autocast(pixels.device, reading.precision):
             return pool(backbone(pixels))
 
     with undisturbed(backbone):
