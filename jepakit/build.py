@@ -39,12 +39,13 @@ class Built(NamedTuple):
     views: int
 
 
-def build(config: Mapping[str, Any], steps: int = 1) -> Built:
+def build(config: Mapping[str, Any], steps: int = 1, batch_ratio: float = 1.0) -> Built:
     """Make every part, join them, and rehearse one step without computing anything.
 
     Args:
         config: resolved, as in a run's ``config.yaml``.
         steps: optimiser steps of the whole run, which a teacher's schedule depends on.
+        batch_ratio: samples a step over those that the configuration is stated for.
 
     Raises:
         ConfigError: where a part refuses its arguments, or parts do not fit together.
@@ -53,12 +54,14 @@ def build(config: Mapping[str, Any], steps: int = 1) -> Built:
     shape = view_shape(data)
     with drawn(config):
         backbone, grid = _backbone(config)
-        supplied = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid}
-        predictor = make("predictor", config["predictor"], **supplied)
-        masker = make("masker", config["masker"], grid=grid)
-        strategies = {name: make("anti_collapse", node) for name, node in config["anti_collapse"].items()}
+        known = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid, "view_shape": shape}
+        known["batch_ratio"] = batch_ratio
+        strategies = {name: make("anti_collapse", node, **known) for name, node in config["anti_collapse"].items()}
         anti_collapse = Together(strategies)
         refuse("anti_collapse", anti_collapse.prepare, backbone, steps)
+        known["target_width"] = anti_collapse.width(backbone)
+        predictor = make("predictor", config["predictor"], **known)
+        masker = make("masker", config["masker"], **known)
         jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"]))
     masks = draw(masker, config["masker"]["name"], grid, data["batch_size"])
     views = 1 + max(view for mask in masks for view in _views(mask))

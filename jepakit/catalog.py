@@ -22,7 +22,15 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jepakit.errors import ConfigError, nearest
 from jepakit.optionfiles import GROUPS, Node, Option, in_folder, read, shipped
-from jepakit.options import DataOptions, EvaluateOptions, LoggerOptions, OptimOptions, TrainerOptions
+from jepakit.options import (
+    DataOptions,
+    EvaluateOptions,
+    LoggerOptions,
+    OptimOptions,
+    Published,
+    StartOptions,
+    TrainerOptions,
+)
 from jepakit.plugins import OWN, Plugins, discover
 
 ROOT = "train"
@@ -44,8 +52,10 @@ class Root:
     anti_collapse: Any = MISSING
     optim: OptimOptions = field(default_factory=OptimOptions)
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
+    start: StartOptions = field(default_factory=StartOptions)
     logger: LoggerOptions = field(default_factory=LoggerOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    published: list[Published] = field(default_factory=list)
 
 
 class _Lazy(ConfigNode):

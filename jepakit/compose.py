@@ -1,8 +1,9 @@
 """Anti-collapse strategies compose: one answers, any number forbid."""
 
 from collections.abc import Mapping
+from typing import Any
 
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jepakit.protocols import Backbone
@@ -32,10 +33,27 @@ class Together(nn.Module):
         if len(teachers) > 1:
             raise ValueError(f"{' and '.join(teachers)} each keep a teacher, only one can answer")
 
-    def targets(self, backbone: Backbone, view: Float[Tensor, "B C T H W"]) -> Features:
-        """Ask those with a teacher first: a strategy that forbids may answer when it is alone."""
-        for strategy in sorted(self.strategies.values(), key=lambda s: getattr(s, "teacher", None) is None):
-            answer = strategy.targets(backbone, view)
+    @property
+    def asked(self) -> list[Any]:
+        """The strategies in the order in which they are asked: those with a teacher first, since a strategy that
+        forbids may answer when it is alone."""
+        return sorted(self.strategies.values(), key=lambda s: getattr(s, "teacher", None) is None)
+
+    @property
+    def masks_input(self) -> bool:
+        """Whether the one who answers sees the target blocks alone, in place of the whole view."""
+        return getattr(self.asked[0], "masks_input", False) if self.strategies else False
+
+    def width(self, backbone: Backbone) -> int:
+        """D of the answers: what a strategy says, else the backbone's."""
+        return next((s.width for s in self.asked if getattr(s, "width", None)), backbone.width)
+
+    def targets(
+        self, backbone: Backbone, view: Float[Tensor, "B C T H W"], blocks: Int[Tensor, "B M Q"] | None = None
+    ) -> Features:
+        """The first answer there is."""
+        for strategy in self.asked:
+            answer = strategy.targets(backbone, view) if blocks is None else strategy.targets(backbone, view, blocks)
             if answer is not None:
                 return answer
         raise ValueError("none of the strategies says what the target features are; add one that answers")

@@ -7,15 +7,16 @@ import pluggy
 hookspec = pluggy.HookspecMarker("jepakit")
 hookimpl = pluggy.HookimplMarker("jepakit")
 
-API = (1, 0)
+API = (1, 1)
 """Version of this page. A plugin module may state the one it was written for: ``JEPAKIT_API = (1, 0)``."""
 
-KINDS = ("tokenizer", "masker", "encoder", "predictor", "anti_collapse", "source", "decoder")
-"""What can be registered: the five contracts, data sources, and decoders."""
+KINDS = ("tokenizer", "masker", "encoder", "predictor", "anti_collapse", "source", "decoder", "format")
+"""What can be registered: the five contracts, data sources, decoders, and formats of files with weights."""
 
-SUPPLIED = ("channels", "encoder_width", "grid")
-"""Constructor arguments that the build fills in (colour channels of the data, width of the encoder, token grid): they
-are no configuration."""
+SUPPLIED = ("channels", "encoder_width", "grid", "target_width", "view_shape", "batch_ratio")
+"""Constructor arguments that the build fills in, and that are no configuration: colour channels of the data, width of
+the encoder, token grid, width of what the predictor has to answer, ``C T H W`` of a view, and samples a step over
+those that the configuration is stated for."""
 
 
 @hookspec

@@ -40,13 +40,13 @@ class Jepa(nn.Module):
         self, views: Sequence[Float[Tensor, "B C _ _ _"]], masks: Sequence[Mask], condition: Any = None
     ) -> Losses:
         look = Once(self.backbone)
-        truths = {v: self.anti_collapse.targets(look, views[v]) for v in target_views(masks)}  # B N D each
+        answer = Answers(self.anti_collapse, look, views)
         distances, guards, trace = [], [], []
         for mask in masks:
+            truth = answer(mask)  # B M Q D, what there is to know
             view = views[mask.context_view]
             seen = look(view, mask.context)  # B K D, what the encoder may see
             guess, extra = read(self.predictor(seen, mask, look.grid(view), condition))  # B M Q D, imagined
-            truth = take_blocks(answer(truths, mask.target_view), mask.target)  # B M Q D, what there is to know
             distances.append(self.distance(guess, truth, mask.weight))
             guards.append({**extra, **self.anti_collapse.penalty(seen, guess, truth)})
             trace.append((seen, guess, truth))
@@ -81,6 +81,31 @@ class Once:
         return self.backbone.grid(pixels)
 
 
+class Answers:
+    """What there is to know, for the length of a step: a view is answered once, and every mask takes its blocks of it.
+
+    A strategy that says ``masks_input`` is asked for the blocks themselves: it never sees the rest of the view.
+    """
+
+    def __init__(self, strategy: Any, look: Once, views: Sequence[Float[Tensor, "B C _ _ _"]]):
+        self.strategy, self.look, self.views = strategy, look, views
+        self._known: dict[int, Features] = {}
+
+    def __call__(self, mask: Mask) -> Features:
+        """``B M Q D``; of several target views the mean (LeJEPA)."""
+        several = (mask.target_view,) if isinstance(mask.target_view, int) else mask.target_view
+        found = [self.of(view, mask.target) for view in several]
+        return mean(found) if len(found) > 1 else found[0]
+
+    def of(self, view: int, target: Int[Tensor, "B M Q"] | None) -> Features:
+        """The answer of one view, at the target."""
+        if getattr(self.strategy, "masks_input", False) and target is not None:
+            return self.strategy.targets(self.look, self.views[view], target)
+        if view not in self._known:
+            self._known[view] = self.strategy.targets(self.look, self.views[view])
+        return take_blocks(self._known[view], target)
+
+
 class Backbone(nn.Module):
     """A tokenizer followed by an encoder. A teacher copies both: the official patch embedding lives in its encoder."""
 
@@ -107,13 +132,3 @@ class Backbone(nn.Module):
 def read(outcome: Features | Guess) -> tuple[Features, dict[str, Tensor]]:
     """A predictor's features and its extra losses, if it has any."""
     return (outcome.features, dict(outcome.losses)) if isinstance(outcome, Guess) else (outcome, {})
-
-
-def target_views(masks: Sequence[Mask]) -> list[int]:
-    """The views that a step needs an answer for."""
-    return sorted({v for m in masks for v in ((m.target_view,) if isinstance(m.target_view, int) else m.target_view)})
-
-
-def answer(truths: dict[int, Features], view: int | tuple[int, ...]) -> Features:
-    """The truth of a view, or the mean over several (LeJEPA)."""
-    return truths[view] if isinstance(view, int) else mean([truths[v] for v in view])

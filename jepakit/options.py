@@ -1,6 +1,7 @@
 """Every option that the core owns, with its default, here and nowhere else."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass
@@ -57,8 +58,12 @@ class TrainerOptions:
     """Passes over the data."""
     steps: int | None = None
     """Optimiser steps; given, it takes the place of ``epochs``."""
-    accumulate: int = 1
-    """Micro-batches for each optimiser step."""
+    accumulate: int | None = 1
+    """Micro-batches for each optimiser step; null: as many as make up ``global_batch``."""
+    global_batch: int | None = None
+    """Samples a step that learning rates and momenta are stated for; null: what a step takes, nothing is scaled."""
+    scaling: str = "linear"
+    """Rule for learning rates where a step takes other than ``global_batch`` samples: linear | sqrt | none."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N"""
     precision: str = "bf16"
@@ -77,6 +82,30 @@ class TrainerOptions:
     """Steps in a row that may be skipped for a loss or gradient that is not finite."""
     verify: str = "full"
     """What is checked when a checkpoint is read: full (hashes) | size | off."""
+
+
+@dataclass
+class StartOptions:
+    """Weights that a new run starts from, in place of random ones."""
+
+    weights: str | None = None
+    """A run folder, or a file of any format that ``jepakit inspect`` can name; null: random weights."""
+    parts: list[str] = field(default_factory=lambda: ["backbone", "predictor", "optimizer"])
+    """What is taken: backbone (and the teacher where there is one), predictor, optimizer (where the file has one)."""
+
+
+@dataclass
+class Published:
+    """A number of the paper that a recipe belongs to; ``jepakit compare`` prints it beside the run's own."""
+
+    measure: str = "???"
+    """What was measured, on which data."""
+    score: float = 0.0
+    """In the unit of the source (top-1 accuracies: per cent)."""
+    source: str = "???"
+    """Paper and table."""
+    when: dict[str, Any] = field(default_factory=dict)
+    """Settings, by dotted key, of the runs that the number is for; empty: of every run of the recipe."""
 
 
 @dataclass

@@ -7,13 +7,15 @@ for its rank.
 ``jepakit.testing`` holds each contract as a check that anyone's component can be put to.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jepakit.types import Features, Grid, Guess, Mask
+from jepakit.types import Features, Grid, Guess, Mask, Weights
 
 
 @runtime_checkable
@@ -71,7 +73,11 @@ class AntiCollapse(Protocol):
         ...
 
     def targets(self, backbone: "Backbone", view: Float[Tensor, "B C T H W"]) -> Features | None:
-        """What there is to know about a view, ``B N D``; None from a strategy that leaves the answer to another."""
+        """What there is to know about a view, ``B N D``; None from a strategy that leaves the answer to another.
+
+        Answers of another width than the backbone's are announced by an attribute ``width``. A strategy with the
+        attribute ``masks_input = True`` is given the target ``B M Q`` as a third argument, and answers ``B M Q D``.
+        """
         ...
 
     def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
@@ -92,6 +98,48 @@ class Backbone(Protocol):
     def __call__(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features: ...
 
     def grid(self, pixels: Float[Tensor, "B C T H W"]) -> Grid: ...
+
+
+class Content(NamedTuple):
+    """What lies in a file or folder with weights, read without running anything that it holds.
+
+    ``tensors`` go by their path in the file, nested dictionaries joined by ``/``: ``target_encoder/module.norm.bias``.
+    ``values`` is everything else of it that is plain data, by such a path; ``config`` is the ``config.json`` that lies
+    beside it, or None.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    values: Mapping[str, Any]
+    config: Mapping[str, Any] | None = None
+
+
+@runtime_checkable
+class Format(Protocol):
+    """How someone else keeps weights. ``title`` is its name for people; ``parts`` says what it can hold, of
+    ``target``, ``online``, ``predictor`` and ``optimizer``. A format that can only be read has no ``write``."""
+
+    title: str
+    parts: tuple[str, ...]
+
+    def recognise(self, content: Content) -> bool:
+        """Whether it is of this format, by its names and shapes alone."""
+        ...
+
+    def summary(self, content: Content) -> dict[str, dict[str, Tensor]]:
+        """The tensors by part (``target``, ``online``, ``predictor``, ``optimizer``, or what else there is)."""
+        ...
+
+    def read(self, content: Content) -> Weights:
+        """All of it. Raises ValueError, naming the keys, for what is missing, left over or of a wrong shape."""
+        ...
+
+    def write(self, weights: Weights, which: str, out: Path) -> list[Path]:
+        """Write what it can hold, of several backbones the one called ``which``; returns the files.
+
+        Raises ValueError for parts that it has no way to write down, before anything is written.
+        """
+        ...
 
 
 @runtime_checkable

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import resource
-import signal
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data._utils import signal_handling
 
 from jepakit import checkpoint, health, seeds
 from jepakit.build import build, build_backbone, parameters, refuse
@@ -28,6 +26,8 @@ from jepakit.log import Log
 from jepakit.optim import adamw, set_schedules
 from jepakit.pictures.report import report
 from jepakit.protocols import Source
+from jepakit.scaling import Step
+from jepakit.signals import deaths_held_back, stop_at_signals
 from jepakit.types import Batch, Losses, to_device
 
 INTERRUPTED = 130
@@ -42,7 +42,7 @@ def run(config: Mapping[str, Any], folder: Path) -> int:
     """
     trainer = Trainer(config, Path(folder))
     try:
-        with undisturbed():
+        with deaths_held_back():
             with stop_at_signals() as asked:
                 finished = trainer.fit(asked)
             trainer.farewell()
@@ -59,16 +59,18 @@ class Trainer:
         self.device = pick_device(self.options["device"], self.options["threads"])
         source = open_source(config["data"])
         self.loader = Loader(source, config["data"], config["seed"], self.device)
-        self.epoch_steps = len(self.loader) / self.options["accumulate"]
+        self.batch = Step.of(config)
+        self.epoch_steps = len(self.loader) / self.batch.accumulate
         self.steps = self.options["steps"] or max(1, int(self.options["epochs"] * self.epoch_steps))
         self.quarantine = Quarantine(folder, config["data"]["max_bad"], len(source))
-        built = build(config, self.steps)
+        built = build(config, self.steps, self.batch.ratio)
         if built.views > (given := len(self.loader.views)):
             asks = f"masker {config['masker']['name']!r} asks for {built.views} views of a sample"
             raise ConfigError(f"{asks}, the data gives {given}")
         self.jepa, self.masker, self.grid = built.jepa.to(self.device).train(), built.masker, built.grid
         self.monitor = monitor(config, source, self.device)
-        self.optimizer = adamw(self.jepa, config["optim"])
+        self.optim = self.batch.scaled(config["optim"])
+        self.optimizer = adamw(self.jepa, self.optim)
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         self.saved, self.skipped = self.step, 0
@@ -81,7 +83,7 @@ class Trainer:
     def fit(self, asked: list[int]) -> bool:
         """Train to the last step, or until ``asked`` holds a signal. Returns whether the run is finished."""
         self.announce()
-        micro = self.options["accumulate"]
+        micro = self.batch.accumulate
         with contextlib.closing(self.loader.batches(self.step * micro, self.steps * micro)) as stream:
             while self.step < self.steps and (batches := self.fetch(stream, asked)):
                 self.advance(batches)
@@ -92,7 +94,7 @@ class Trainer:
     def fetch(self, stream: Iterator[Batch], asked: list[int]) -> list[Batch]:
         """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too."""
         try:
-            return [] if asked else [next(stream) for _ in range(self.options["accumulate"])]
+            return [] if asked else [next(stream) for _ in range(self.batch.accumulate)]
         except DataError:
             if asked:
                 return []
@@ -117,7 +119,7 @@ class Trainer:
 
         Loss and gradient are looked at before anything moves: neither optimiser nor teacher sees what is not finite.
         """
-        rates = set_schedules(self.optimizer, self.config["optim"], self.step, self.steps, self.epoch_steps)
+        rates = set_schedules(self.optimizer, self.optim, self.step, self.steps, self.epoch_steps)
         found = []
         for number, batch in enumerate(batches):
             self.quarantine.add(batch.replaced)
@@ -152,8 +154,8 @@ class Trainer:
         """Of all trained parameters together, before it is clipped."""
         trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
-        if self.config["optim"]["clip"] is not None:
-            torch.nn.utils.clip_grads_with_norm_(trained, self.config["optim"]["clip"], norm)
+        if self.optim["clip"] is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, self.optim["clip"], norm)
         return norm
 
     def skip(self, batches: list[Batch], values: Mapping[str, Tensor]) -> None:
@@ -187,8 +189,7 @@ class Trainer:
         """Steps between two scores; 0: there is none, because it is switched off or the run is shorter than a score."""
         if self.monitor is None or self.config["evaluate"]["every"]:
             return self.config["evaluate"]["every"] or 0
-        batch = self.config["data"]["batch_size"] * self.options["accumulate"]
-        every = max(self.steps // 10, -(-self.config["evaluate"]["samples"] // batch))
+        every = max(self.steps // 10, -(-self.config["evaluate"]["samples"] // self.batch.samples))
         return every if every <= self.steps else 0
 
     def score(self) -> None:
@@ -211,9 +212,11 @@ class Trainer:
         self.log.say("parameters: " + ", ".join(f"{name} {parameters(part):,}" for name, part in sizes.items()))
         self.log.say(
             f"data: {getattr(self.loader.source, 'describe_all', lambda: f'{len(self.loader.source):,} samples')()}; "
-            f"{c['data']['batch_size'] * self.options['accumulate']} a step, {self.steps:,} steps "
+            f"{self.batch.samples} a step, {self.steps:,} steps "
             f"({self.steps / self.epoch_steps:.3g} epochs), tokens {self.grid.t} x {self.grid.h} x {self.grid.w}"
         )
+        if said := str(self.batch):
+            self.log.say(said)
         if self.step:
             self.log.say(f"resumed at step {self.step:,}")
         elif self.score_every() and (controls := self.monitor.controls(j.target_backbone)):
@@ -259,36 +262,3 @@ def memory(device: torch.device) -> str:
     if device.type == "cuda":
         text += f", on the GPU {torch.cuda.max_memory_allocated(device) / 2**30:.2f} GiB"
     return text
-
-
-@contextlib.contextmanager
-def stop_at_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask the loop to save and end; a second one ends it at once."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: Any) -> None:
-        if asked:
-            raise KeyboardInterrupt
-        asked.append(number)
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """The death of a worker is noticed where the next batch is waited for, and nowhere else.
-
-    torch also tells of it from a signal handler, wherever the main thread is: a step or a checkpoint would be left half
-    done. The first loader sets that handler up, once and for all, so that is done here and taken back for a while.
-    """
-    signal_handling._set_SIGCHLD_handler()
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)

@@ -8,7 +8,7 @@ hence ``*D`` where tokens enter an encoder.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
@@ -102,6 +102,25 @@ class Batch:
     index: Int[Tensor, "B"]
     condition: Any = None
     replaced: tuple[dict[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A model on its way from one file to another: its tensors by the names that they have in ``Jepa``'s parts.
+
+    ``backbones`` holds ``target`` (the teacher) and ``online`` (what learns), or one of them where a file has but one:
+    each the state of a ``Backbone``, ``tokenizer. ...`` and ``encoder. ...``. ``predictor`` is empty where there is
+    none. ``optimizer`` holds AdamW's moments as ``<parameter of the Jepa>/exp_avg``, ``/exp_avg_sq`` and ``/step``.
+    ``config`` holds what is needed to build the parts again: the nodes ``tokenizer``, ``encoder`` and ``predictor``
+    of a configuration, and of ``data`` at least ``size``, ``mean`` and ``std``. ``about`` says what else the file
+    tells of itself (format, epoch, ...), as plain data.
+    """
+
+    config: dict[str, Any]
+    backbones: dict[str, dict[str, Tensor]]
+    predictor: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    about: dict[str, Any] = field(default_factory=dict)
 
 
 Picture = UInt8[Tensor, "C T H W"]

@@ -1,9 +1,10 @@
 """The exponential moving average of the backbone as the one who answers."""
 
 import copy
+from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,11 +19,23 @@ class Ema(nn.Module):
         start, end: momentum at the first and after the last step.
         stretch: length of the momentum's schedule over length of the run (the released ``ipe_scale``).
         normalise: layer norm of the answers over channels, without scale or shift.
+        mask: whether what is not asked for is hidden from the teacher's ``input``, or its ``output`` is taken at the
+            target, so that it has seen the whole view (the paper's choice; Table 11 compares both).
+        batch_ratio: samples a step over those that the momentum is stated for; it is taken to this power.
     """
 
-    def __init__(self, start: float = 0.996, end: float = 1.0, stretch: float = 1.0, normalise: bool = True):
+    def __init__(
+        self,
+        start: float = 0.996,
+        end: float = 1.0,
+        stretch: float = 1.0,
+        normalise: bool = True,
+        mask: Literal["output", "input"] = "output",
+        batch_ratio: float = 1.0,
+    ):
         super().__init__()
         self.start, self.end, self.stretch, self.normalise = start, end, stretch, normalise
+        self.masks_input, self.batch_ratio = mask == "input", batch_ratio
         self.teacher: nn.Module | None = None
         self.steps = 1
 
@@ -32,8 +45,13 @@ class Ema(nn.Module):
         self.teacher = copy.deepcopy(backbone).requires_grad_(False)
 
     @torch.no_grad()
-    def targets(self, backbone: Backbone, view: Float[Tensor, "B C T H W"]) -> Features:
-        """The teacher's features of a whole view, ``B N D``."""
+    def targets(
+        self, backbone: Backbone, view: Float[Tensor, "B C T H W"], blocks: Int[Tensor, "B M Q"] | None = None
+    ) -> Features:
+        """The teacher's features of a whole view, ``B N D``; or of each of its blocks alone, ``B M Q D``."""
+        if blocks is not None:
+            alone = self.teacher(view.repeat_interleave(blocks.shape[1], 0), blocks.flatten(0, 1))
+            return self.norm(alone).unflatten(0, blocks.shape[:2])
         answer = self.teacher(view)
         return tuple(map(self.norm, answer)) if isinstance(answer, tuple) else self.norm(answer)
 
@@ -46,7 +64,8 @@ class Ema(nn.Module):
 
     def momentum(self, step: int) -> float:
         """The share of itself that the teacher keeps after step ``step`` (from 0); past its schedule, ``end``."""
-        return self.start + (self.end - self.start) * min(1.0, step / (self.steps * self.stretch))
+        stated = self.start + (self.end - self.start) * min(1.0, step / (self.steps * self.stretch))
+        return stated**self.batch_ratio
 
     @torch.no_grad()
     def after_step(self, backbone: Backbone, step: int) -> None:

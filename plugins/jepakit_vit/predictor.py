@@ -16,7 +16,8 @@ class VitPredictor(nn.Module):
     """Narrows the context to ``width``, appends the mask tokens of one target block, and answers at their places.
 
     The M blocks of a mask are predicted side by side in the batch and do not see one another. ``mask_tokens`` of them
-    are learned, one for each ``Mask.kind`` (V-JEPA has two).
+    are learned, one for each ``Mask.kind`` (V-JEPA has two). Answers are as wide as the targets: as the encoder, unless a
+    strategy against collapse says otherwise.
 
     Raises:
         ValueError: for a grid that its positions cannot tell apart, and a mask kind that it has no token for.
@@ -30,6 +31,7 @@ class VitPredictor(nn.Module):
         heads: int = 12,
         mlp_ratio: float = 4.0,
         mask_tokens: int = 1,
+        target_width: int | None = None,
     ):
         super().__init__()
         self.embed = nn.Linear(encoder_width, width)
@@ -37,7 +39,7 @@ class VitPredictor(nn.Module):
         self.positions = Positions(width)
         self.blocks = stack(width, depth, heads, mlp_ratio)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.proj = nn.Linear(width, encoder_width)
+        self.proj = nn.Linear(width, target_width or encoder_width)
         initialise(self)
         nn.init.trunc_normal_(self.mask_token, std=STD, a=-2.0, b=2.0)
 

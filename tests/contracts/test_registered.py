@@ -61,7 +61,7 @@ def fitting(places: tuple, attempt: Any) -> int:
 
 
 def test_every_kind_is_covered():
-    assert {*GROUPS.values(), "decoder"} == set(KINDS)
+    assert {*GROUPS.values(), "decoder", "format"} == set(KINDS)
 
 
 @pytest.mark.parametrize("name", options("masker"))
