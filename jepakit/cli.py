@@ -1,5 +1,6 @@
 """The verbs. What they do lies elsewhere: here is what they are called, and how mistakes are told."""
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -8,58 +9,9 @@ from typing import Any
 
 import jepakit
 from jepakit.errors import ConfigError, UserError, nearest
+from jepakit.usage import HELP, VERB_HELP
 
-HELP = """\
-usage: jepakit VERB [key=value ...] [--plugin FILE]
-
-  train      train: jepakit train recipe=demo
-  eval       score a run's encoder: jepakit eval run=runs/... protocol=linear
-  show       look before you train: jepakit show config recipe=demo, jepakit show masks recipe=demo
-  plugins    what is installed, and what failed to load: jepakit plugins --verbose
-  data       find files that cannot be read: jepakit data check data.root=/images
-  new        write a plugin's first files: jepakit new masker checkerboard
-  doctor     versions, devices, threads, disk
-  demo       I-JEPA in minutes on built-in data, with its scores and pictures
-
-  --plugin FILE   load a plugin from a Python file (may be repeated)
-  --version       print the version
-
-jepakit VERB --help says more. Tab completion: eval "$(jepakit -sc install=bash)"
-"""
-
-VERB_HELP = {
-    "train": """\
-usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDER | resume=auto] [flags]
-
-  recipe=NAME or recipe=path/mine.yaml     what to start from
-  encoder=vit_huge masker=multiblock       choose an option of a group; anti_collapse=[a,b] composes several
-  optim.lr=5e-4 data.root=/images          set a value (jepakit show config recipe=NAME lists them all)
-  run=FOLDER                               continue that run; with a recipe: where the new run is kept
-  resume=auto                              continue the newest unfinished run with the same configuration
-  -m, --multirun                           a sweep: jepakit train -m recipe=a,b optim.lr=1e-3,5e-4
-  --cfg job, --info, --hydra-help          print the configuration, Hydra's state, Hydra's help
-  --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
-""",
-    "eval": """\
-usage: jepakit eval run=FOLDER [protocol=knn|linear] [weights=target|online] [data.KEY=VALUE ...] [fit_root=FOLDER]
-
-  data.root=/images    the images that are scored
-  fit_root=/images     the images that neighbours are looked up in, or that the probe learns from
-""",
-    "show": """\
-usage: jepakit show config|masks [recipe=NAME] [key=value ...]
-       jepakit show masks|curves run=FOLDER
-
-  config    every setting, its value, and who gave it
-  masks     what the model sees, as a picture; out=FILE says where
-  curves    loss, scores and health of a run; out=FILE says where
-""",
-    "plugins": "usage: jepakit plugins [--verbose]\n\n  --verbose    all that each brings, and why one failed\n",
-    "data": "usage: jepakit data check data.root=FOLDER [data=SOURCE] [data.KEY=VALUE ...]\n",
-    "new": "usage: jepakit new KIND NAME [FOLDER]\n\n  KIND    {kinds}\n",
-    "doctor": "usage: jepakit doctor\n",
-    "demo": "usage: jepakit demo [key=value ...]\n",
-}
+Verb = Callable[[list[str], list[Path]], int]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,12 +85,6 @@ def _help(verb: str, files: list[Path]) -> int:
         for group in ("recipe", *GROUPS):
             print(f"  {group}: {', '.join(catalog.names(group)) or 'none'}")
     return 0
-
-
-def _train(argv: list[str], files: list[Path]) -> int:
-    from jepakit.launch import train
-
-    return train(argv, files)
 
 
 def _eval(argv: list[str], files: list[Path]) -> int:
@@ -246,9 +192,20 @@ def _one_of(verb: str, choices: Sequence[str], argv: list[str]) -> tuple[str, li
     return word, argv[1:]
 
 
-VERBS: dict[str, Callable[[list[str], list[Path]], int]] = {
-    "train": _train,
+def _elsewhere(place: str) -> Verb:
+    """A verb that lies in another module, which is imported when it is called."""
+    module, _, name = place.partition(":")
+    return lambda argv, files: getattr(importlib.import_module(module), name)(argv, files)
+
+
+VERBS: dict[str, Verb] = {
+    "train": _elsewhere("jepakit.launch:train"),
     "eval": _eval,
+    "compare": _elsewhere("jepakit.evaluate.compare:command"),
+    "features": _elsewhere("jepakit.weights.features:command"),
+    "inspect": _elsewhere("jepakit.weights.entry:inspect"),
+    "import": _elsewhere("jepakit.weights.entry:import_"),
+    "export": _elsewhere("jepakit.weights.entry:export"),
     "show": _show,
     "plugins": _plugins,
     "data": _data,

@@ -48,16 +48,26 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
     fixed = {"show": ["config", "curves", "masks"], "data": ["check"], "new": list(KINDS), "plugins": ["--verbose"]}
     if verb in fixed and (len(words) == 1 or verb == "plugins"):
         return [each for each in fixed[verb] if each.startswith(word)]
-    options = {
-        "train": [*(f"run={run}" for run in runs.found()), "resume=auto"],
-        "eval": [*(f"run={run}" for run in runs.found()), *EVALUATION],
-    }.get(verb, [])
-    own = [each for each in options if each.startswith(word)]
+    own = [each for each in OPTIONS.get(verb, ()) if each.startswith(word)]
+    if verb in ("train", "eval", "features", "export"):
+        own += [each for run in runs.found() if (each := f"run={run}").startswith(word)]
+    if verb == "compare":
+        own += [str(run) for run in runs.found() if str(run).startswith(word)]
     composed = _composed(words[verb in fixed :], files) if verb in ("train", "show", "data") else []
     return sorted({*own, *(each for each in composed if each.startswith(word))})
 
 
-EVALUATION = ("run=", "protocol=knn", "protocol=linear", "weights=target", "weights=online", "data.root=", "fit_root=")
+WHICH = ("weights=target", "weights=online")
+OPTIONS = {
+    "train": ("resume=auto",),
+    "eval": ("run=", "protocol=knn", "protocol=linear", *WHICH, "data.root=", "fit_root="),
+    "compare": ("published=", "out="),
+    "features": ("run=", "file=", *WHICH, "data.root=", "out=", "pool=mean", "pool=none"),
+    "inspect": ("recipe=", "--verbose"),
+    "import": ("out=", "heads="),
+    "export": ("run=", "to=hf", "to=meta", "to=safetensors", "to=timm", "out=", *WHICH),
+}
+"""Settings of verbs that compose no configuration, and those that a configuration does not have."""
 
 
 def _composed(words: list[str], files: list[Path]) -> list[str]:

@@ -32,7 +32,7 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "kornia", "lightly", "hydra
 RECORDS = {"config.yaml", "command.txt", "plugins.json", "environment.json", "git.json"}
 LENGTH = ("run", "trainer.steps", "trainer.epochs")
 """Settings in which a run and its continuation may differ without a word being said against it."""
-FIXED = ("seed", "recipe", "distance", "data.name", *(f"{group}." for group in GROUPS if group != "data"))
+FIXED = ("seed", "recipe", "distance", "data.name", "start.", *(f"{group}." for group in GROUPS if group != "data"))
 """Settings (or their beginnings) that make a run what it is."""
 
 

@@ -73,6 +73,10 @@ class Trainer:
         self.optimizer = adamw(self.jepa, self.optim)
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
+        if self.step == 0 and config["start"]["weights"]:
+            from jepakit.weights.start import begin
+
+            begin(self.jepa, self.optimizer, config, notes.append)
         self.saved, self.skipped = self.step, 0
         self.log = Log(folder, self.steps, self.step, **config["logger"])
         for note in notes:

@@ -4,6 +4,8 @@ import json
 import subprocess
 import sys
 
+from jepakit.cli import VERBS
+
 CODE = """
 import contextlib, io, json, os, sys
 from jepakit.cli import main
@@ -89,7 +91,7 @@ def test_show_config(root):
 
 COMPLETIONS = {
     "jepakit tr": ["train"],
-    "jepakit ": ["train", "eval", "show", "plugins", "data", "new", "doctor", "demo"],
+    "jepakit ": list(VERBS),
     "jepakit show ": ["config", "curves", "masks"],
     "jepakit new ma": ["masker"],
     "jepakit data ": ["check"],
@@ -105,6 +107,8 @@ COMPLETIONS = {
     "jepakit train -m encoder=vit_tiny,vit_huge optim.l": ["optim.lr="],
     "jepakit train nonsense=1 optim.l": ["optim.lr="],
     "jepakit show config encoder=vit_h": ["encoder=vit_huge"],
+    "jepakit export to=": ["to=hf", "to=meta", "to=safetensors", "to=timm"],
+    "jepakit features po": ["pool=mean", "pool=none"],
     "jepakit eval pr": ["protocol=knn", "protocol=linear"],
     "jepakit train --plugin nowhere.py ": [],
 }

@@ -1,0 +1,79 @@
+"""What the command line says about itself."""
+
+HELP = """\
+usage: jepakit VERB [key=value ...] [--plugin FILE]
+
+  train      train: jepakit train recipe=demo
+  eval       score a run's encoder: jepakit eval run=runs/... protocol=linear
+  compare    scores of several runs beside the paper's: jepakit compare runs/a runs/b
+  features   write a folder's features: jepakit features run=runs/... data.root=/images out=features.safetensors
+  inspect    what a file of weights is: jepakit inspect FILE
+  import     someone else's weights as jepakit's: jepakit import FILE out=vith14.safetensors
+  export     a run's weights for others: jepakit export run=runs/... --to hf out=FOLDER
+  show       look before you train: jepakit show config recipe=demo, jepakit show masks recipe=demo
+  plugins    what is installed, and what failed to load: jepakit plugins --verbose
+  data       find files that cannot be read: jepakit data check data.root=/images
+  new        write a plugin's first files: jepakit new masker checkerboard
+  doctor     versions, devices, threads, disk
+  demo       I-JEPA in minutes on built-in data, with its scores and pictures
+
+  --plugin FILE   load a plugin from a Python file (may be repeated)
+  --version       print the version
+
+jepakit VERB --help says more. Tab completion: eval "$(jepakit -sc install=bash)"
+"""
+
+VERB_HELP = {
+    "train": """\
+usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDER | resume=auto] [flags]
+
+  recipe=NAME or recipe=path/mine.yaml     what to start from
+  encoder=vit_huge masker=multiblock       choose an option of a group; anti_collapse=[a,b] composes several
+  optim.lr=5e-4 data.root=/images          set a value (jepakit show config recipe=NAME lists them all)
+  run=FOLDER                               continue that run; with a recipe: where the new run is kept
+  resume=auto                              continue the newest unfinished run with the same configuration
+  -m, --multirun                           a sweep: jepakit train -m recipe=a,b optim.lr=1e-3,5e-4
+  --cfg job, --info, --hydra-help          print the configuration, Hydra's state, Hydra's help
+  --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
+""",
+    "eval": """\
+usage: jepakit eval run=FOLDER [protocol=knn|linear] [weights=target|online] [data.KEY=VALUE ...] [fit_root=FOLDER]
+
+  data.root=/images    the images that are scored
+  fit_root=/images     the images that neighbours are looked up in, or that the probe learns from
+""",
+    "compare": """\
+usage: jepakit compare RUN [RUN ...] [published=RECIPE] [out=FILE.md|FILE.csv]
+
+  RUN                  run folders, or folders of sweeps
+  published=RECIPE     whose published numbers stand beside them; without: those of each run's own recipe
+  out=FILE             write the table as Markdown or CSV
+""",
+    "features": """\
+usage: jepakit features run=FOLDER|file=FILE data.root=FOLDER out=FILE.safetensors [weights=target|online] [pool=none]
+""",
+    "inspect": """\
+usage: jepakit inspect FILE [recipe=NAME] [--verbose]
+
+  FILE           a file or folder with weights: Meta's .pth.tar, Hugging Face, timm, safetensors, a run
+  recipe=NAME    compare names and shapes with this recipe's model
+  --verbose      list every tensor
+""",
+    "import": "usage: jepakit import FILE out=FILE.safetensors [heads=N]\n",
+    "export": """\
+usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|safetensors out=PATH [weights=target|online]
+""",
+    "show": """\
+usage: jepakit show config|masks [recipe=NAME] [key=value ...]
+       jepakit show masks|curves run=FOLDER
+
+  config    every setting, its value, and who gave it
+  masks     what the model sees, as a picture; out=FILE says where
+  curves    loss, scores and health of a run; out=FILE says where
+""",
+    "plugins": "usage: jepakit plugins [--verbose]\n\n  --verbose    all that each brings, and why one failed\n",
+    "data": "usage: jepakit data check data.root=FOLDER [data=SOURCE] [data.KEY=VALUE ...]\n",
+    "new": "usage: jepakit new KIND NAME [FOLDER]\n\n  KIND    {kinds}\n",
+    "doctor": "usage: jepakit doctor\n",
+    "demo": "usage: jepakit demo [key=value ...]\n",
+}
