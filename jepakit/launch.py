@@ -18,6 +18,7 @@ from jepakit.catalog import ROOT, Catalog
 from jepakit.config import compose, jobs, parse, plainly, prepare, settle, take
 from jepakit.errors import ConfigError, UserError
 from jepakit.optionfiles import Node
+from jepakit.strict import check
 
 
 def train(argv: Sequence[str], files: Sequence[Path] = ()) -> int:
@@ -89,7 +90,7 @@ def _continue(run: runs.Run, overrides: Sequence[str], catalog: Catalog, line: S
 def _same(run: runs.Run, config: dict[str, Any], catalog: Catalog, line: Sequence[str]) -> int:
     """A run that a full command line names again. Raises ConfigError where they differ in more than length."""
     config = config | {"run": run.config.get("run")}
-    changed = runs.changes(run.config, config)
+    changed = runs.changes(check(run.config, catalog), config)
     for key, (before, after) in changed.items():
         if key not in runs.LENGTH:
             there = f"run={run.folder} is there already, with {key}={before} in place of {after}"
@@ -101,6 +102,8 @@ def _resume(
     run: runs.Run, config: dict[str, Any], changed: dict[str, tuple], catalog: Catalog, line: Sequence[str]
 ) -> int:
     print(f"jepakit: run {run.folder} goes on")
+    if joined := runs.joined(run.config, config):
+        print(f"jepakit: new since the run began, at their defaults: {', '.join(joined)}")
     for key, (before, after) in changed.items():
         print(f"jepakit: {key} changes from {before} to {after}")
     for warning in runs.differing_plugins(run, catalog.plugins):

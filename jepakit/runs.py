@@ -143,6 +143,11 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any], but: Sequence[str] =
     return {key: (before.get(key), after.get(key)) for key in keys if before.get(key) != after.get(key)}
 
 
+def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Settings that the version which began a run did not have yet."""
+    return sorted(flatten(new).keys() - flatten(old).keys())
+
+
 def refuse_new(run: Run, changed: Mapping[str, Any]) -> None:
     """Raise ConfigError where a change would make it another run."""
     for key in changed:

@@ -105,7 +105,10 @@ def _one(group: str, path: str, node: dict[str, Any], catalog: Catalog) -> dict[
 
 
 def _typed(schema: type, node: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """A node with nothing but the keys of its schema, all of them, in order and of their types."""
+    """A node with nothing but the keys of its schema, all of them, in order and of their types.
+
+    A key that is not there takes its default: it is new since the run whose configuration this is began.
+    """
     _refuse_keys(schema, node, path)
     try:
         return OmegaConf.to_container(OmegaConf.merge(OmegaConf.structured(schema), node))  # type: ignore[return-value]
@@ -124,9 +127,6 @@ def _refuse_keys(schema: type, node: dict[str, Any], path: str) -> None:
             if not isinstance(value, dict):
                 raise ConfigError(f"{_join(path, key)}={value} is no value: it holds the keys of {nested.__name__}")
             _refuse_keys(nested, value, _join(path, key))
-    for key in fields:
-        if key not in node and key not in skipped:
-            raise ConfigError(f"{_join(path, key)} was taken away (~): every setting needs a value")
 
 
 def _refuse_missing(config: dict[str, Any]) -> None:

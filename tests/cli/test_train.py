@@ -75,6 +75,20 @@ def test_an_unfinished_run_is_not_marked(cli, trained):
     assert not (trained[0][1] / "finished").exists()
 
 
+def test_a_run_of_an_earlier_version_goes_on_and_says_what_is_new(cli, trained):
+    cli("train", *BASE, "run=r")
+    config = OmegaConf.load("r/config.yaml")
+    del config["start"], config["trainer"]["scaling"], config["masker"]["way"]
+    Path("r/config.yaml").write_text(OmegaConf.to_yaml(config))
+    for line in (("run=r",), (*BASE, "run=r")):
+        Path("r/config.yaml").write_text(OmegaConf.to_yaml(config))
+        said = cli("train", *line)
+        assert said.code == 0, said.err
+        news = "masker.way, start.parts, start.weights, trainer.scaling"
+        assert f"jepakit: new since the run began, at their defaults: {news}\n" in said.out
+        assert trained[-1][0] == trained[0][0]
+
+
 def test_a_run_goes_on_with_its_own_configuration(cli, trained):
     cli("train", *BASE, "run=r", "optim.lr=0.25")
     said = cli("train", "run=r", "trainer.epochs=9", "data.workers=1")

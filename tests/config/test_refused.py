@@ -154,5 +154,5 @@ def test_a_plugin_that_failed_is_named_where_its_option_is_missed(tmp_path):
     with pytest.raises(ConfigError) as caught:
         resolve(["masker=chekers"], [tmp_path / "broken.py"])
     line = str(caught.value)
-    assert line.startswith("no masker 'chekers'; there are: multiblock") and "plugin 'broken'" in line
+    assert line.startswith("no masker 'chekers'; there are: ") and "plugin 'broken'" in line
     assert "is failed: ModuleNotFoundError: No module named 'not_there_at_all'" in line

@@ -70,7 +70,7 @@ def test_settings_of_a_plugin_are_those_of_its_code(plugin):
 def test_family_table():
     rows = table(README, "system")
     assert [row[0] for row in rows] == FAMILY
-    today = {row[0]: re.findall(r"`(\w+)`", row[-1]) for row in rows}
+    today = {row[0]: re.findall(r"`([\w/]+)`", row[-1]) for row in rows}
     there = [name for name in Catalog(discover()).names("recipe")]
     assert sorted(name for names in today.values() for name in names) == there, "the column 'today' lists the recipes"
     assert all(row[-1] == "-" for row in rows if not today[row[0]])

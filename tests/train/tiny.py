@@ -12,7 +12,7 @@ from torch import Tensor
 from jepakit import checkpoint
 from jepakit.build import build
 from jepakit.optim import adamw
-from jepakit.options import DataOptions, EvaluateOptions, LoggerOptions, OptimOptions, TrainerOptions
+from jepakit.options import DataOptions, EvaluateOptions, LoggerOptions, OptimOptions, StartOptions, TrainerOptions
 
 EPOCH = 5
 """Micro-batches in an epoch."""
@@ -32,8 +32,10 @@ BASE: dict[str, Any] = {
     "anti_collapse": {"ema": {"name": "ema"}},
     "optim": asdict(OptimOptions(warmup=1.0)),
     "trainer": asdict(TrainerOptions(steps=STEPS, precision="fp32", device="cpu", threads=1, log_every=1)),
+    "start": asdict(StartOptions()),
     "logger": asdict(LoggerOptions(tensorboard=False)),
     "evaluate": asdict(EvaluateOptions(every=0, samples=32, k=3)),
+    "published": [],
 }
 FREE = ("images_per_second",)
 """What of a line of the log hangs on the clock."""
