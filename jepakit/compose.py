@@ -11,10 +11,10 @@ from jepakit.types import Features
 
 
 class Together(nn.Module):
-    """Several strategies as one. A teacher answers where there is one, else the first strategy that can.
+    """Several strategies as one. Who shows that it is there to answer does so, else the first strategy that can.
 
     Raises:
-        ValueError: where two strategies keep a teacher, or none answers.
+        ValueError: where two strategies are there to answer, or none answers.
     """
 
     def __init__(self, strategies: Mapping[str, nn.Module]):
@@ -29,15 +29,15 @@ class Together(nn.Module):
     def prepare(self, backbone: Backbone, steps: int) -> None:
         for strategy in self.strategies.values():
             strategy.prepare(backbone, steps)
-        teachers = [n for n, s in self.strategies.items() if getattr(s, "teacher", None) is not None]
-        if len(teachers) > 1:
-            raise ValueError(f"{' and '.join(teachers)} each keep a teacher, only one can answer")
+        answering = [name for name, strategy in self.strategies.items() if answers(strategy)]
+        if len(answering) > 1:
+            raise ValueError(f"{' and '.join(answering)} each say what the target features are, only one can answer")
 
     @property
     def asked(self) -> list[Any]:
-        """The strategies in the order in which they are asked: those with a teacher first, since a strategy that
-        forbids may answer when it is alone."""
-        return sorted(self.strategies.values(), key=lambda s: getattr(s, "teacher", None) is None)
+        """The strategies in the order in which they are asked: the one that is there to answer first, since a strategy
+        that forbids may answer when it is alone."""
+        return sorted(self.strategies.values(), key=lambda strategy: not answers(strategy))
 
     @property
     def masks_input(self) -> bool:
@@ -65,3 +65,8 @@ class Together(nn.Module):
     def after_step(self, backbone: Backbone, step: int) -> None:
         for strategy in self.strategies.values():
             strategy.after_step(backbone, step)
+
+
+def answers(strategy: Any) -> bool:
+    """Whether a strategy is there to answer, which it shows by a teacher or by the width of its answers."""
+    return getattr(strategy, "teacher", None) is not None or getattr(strategy, "width", None) is not None

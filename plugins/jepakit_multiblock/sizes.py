@@ -72,6 +72,13 @@ def smallest(sizes: Sizes, grid: Grid) -> tuple[int, int]:
     return min(sizes.narrow(grid), key=math.prod)
 
 
+def may_fill(sizes: Sizes, grid: Grid) -> bool:
+    """Whether a block could be drawn that spans the grid. (Only the largest area matters: it has the longest sides.)"""
+    most = max(1, int(grid.h * grid.w * sizes.scale[1]))
+    high_enough, wide_enough = (grid.h - 0.5) ** 2 / most, most / (grid.w - 0.5) ** 2  # least and largest aspect
+    return max(sizes.aspect[0], high_enough) <= min(sizes.aspect[1], wide_enough)
+
+
 def between(ends: Range, draw: float) -> float:
     """Where a draw from 0 to 1 lies in a range."""
     return ends[0] + draw * (ends[1] - ends[0])

@@ -86,6 +86,35 @@ def test_ijepa():
     assert all(not torch.equal(a, b) for a, b in zip(teacher, jepa.target_backbone.parameters(), strict=True))
 
 
+def test_masked_autoencoding():
+    """Pixels answer (I-JEPA, Table 7): the predictor is as wide as a patch has numbers, and there is no teacher."""
+    strategy = shipped("anti_collapse", "pixels")(view_shape=(3, 1, 16, 16), grid=Grid(1, 4, 4))
+    assert strategy.width == 48 and not list(strategy.parameters())
+    predictor = shipped("predictor", "vit_predictor")(
+        encoder_width=16, width=8, depth=1, heads=2, target_width=strategy.width
+    )
+    jepa = join(Backbone(patches(16), toys.AnyGridEncoder(16)), predictor, "l2", pixels=strategy)
+    masker = shipped("masker", "random")()
+    losses = learn(jepa, lambda n: [([clips(n)], masker(Grid(1, 4, 4), BATCH, generator(n)))])
+    assert list(losses[0].parts) == ["distance"] and losses[0].trace[0][1].shape == (BATCH, 1, 10, 48)
+    assert not losses[0].trace[0][2].requires_grad and jepa.target_backbone is jepa.backbone
+
+
+def test_a_teacher_that_sees_its_blocks_alone_beside_a_guard():
+    """I-JEPA, Table 11: what lies outside of a target block makes no difference to its answer."""
+    backbone, ema = Backbone(patches(16), toys.AnyGridEncoder(16)), shipped("anti_collapse", "ema")
+    (mask,) = shipped("masker", "multiblock")(targets=2, min_keep=0)(Grid(1, 4, 4), BATCH, generator(0))
+    view = clips(0)
+    kept = torch.zeros(BATCH, 16).scatter_(1, mask.target[:, 0], 1.0).view(BATCH, 1, 1, 4, 4)
+    hidden = view * kept.repeat_interleave(4, -1).repeat_interleave(4, -2)
+    for setting, blind in (("input", True), ("output", False)):
+        jepa = join(backbone, toys.KindPredictor(16), guard=toys.Guard(), ema=ema(mask=setting))
+        whole, part = (jepa([each], [mask]).trace[0][2] for each in (view, hidden))
+        assert whole.shape == (BATCH, 2, mask.target.shape[2], 16) and not whole.requires_grad
+        assert torch.equal(whole[:, 0], part[:, 0]) == blind and not torch.equal(whole[:, 1], part[:, 1])
+        learn(jepa, lambda n: [([clips(n)], [mask])])
+
+
 def test_vjepa():
     """Tubelets of two frames; two masks a step, each with its own context, its own mask token, one teacher's answer."""
     backbone = Backbone(patches(16, tubelet=2), toys.AnyGridEncoder(16))

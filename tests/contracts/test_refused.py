@@ -20,8 +20,8 @@ REFUSED = {
         "masker 'multiblock': multiblock masks single frames, the grid is 2 x 4 x 4",
     ),
     "pictures for clips' masker": (
-        {"masker": {"name": "tubes"}},
-        "masker 'tubes': tubes need more than one frame of tokens, the grid is 1 x 4 x 4",
+        {"masker": {"name": "two_tubes"}},
+        "masker 'two_tubes': tubes need more than one frame of tokens, the grid is 1 x 4 x 4",
     ),
     "no positions, encoder": (
         {"data": {"frames": 2}},
@@ -34,8 +34,8 @@ REFUSED = {
         "anti_collapse ema: 2-D positions know no time, the grid is 2 x 4 x 4",
     ),
     "mask kind": (
-        {"data": {"frames": 2}, "masker": {"name": "tubes"}, "encoder": {"name": "any_grid"}},
-        "predictor 'vit_predictor' does not go with masker 'tubes', tokenizer 'patch', encoder 'any_grid', "
+        {"data": {"frames": 2}, "masker": {"name": "two_tubes"}, "encoder": {"name": "any_grid"}},
+        "predictor 'vit_predictor' does not go with masker 'two_tubes', tokenizer 'patch', encoder 'any_grid', "
         "anti_collapse ema: *",
     ),
     "pyramid": (
@@ -45,7 +45,14 @@ REFUSED = {
     ),
     "two teachers": (
         {"anti_collapse": {"ema": {"name": "ema"}, "still": {"name": "still"}}},
-        "anti_collapse: ema and still each keep a teacher, only one can answer",
+        "anti_collapse: ema and still each say what the target features are, only one can answer",
+    ),
+    "a teacher and pixels": (  # a patch of 4 x 4 x 3 numbers: also where both are of one width
+        {
+            "anti_collapse": {"ema": {"name": "ema"}, "pixels": {"name": "pixels"}},
+            "encoder": {"name": "vit", "width": 48, "depth": 1, "heads": 2},
+        },
+        "anti_collapse: ema and pixels each say what the target features are, only one can answer",
     ),
     "no answer": (
         {"anti_collapse": {"guard": {"name": "guard"}}},

@@ -18,6 +18,8 @@ from jepakit.types import Grid
 from tests.data.make import labelled
 
 WIDTH, GRID, SHAPE = 24, Grid(1, 4, 4), (3, 1, 64, 64)
+VIEW_SHAPE = (3, 1, 16, 16)
+"""Of a view that a tokenizer of patches of four pixels cuts into ``GRID``."""
 SMALL = {"depth": 1}
 """Arguments that are cut down to this: the contract does not hang on them, the time does."""
 GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
@@ -45,7 +47,7 @@ def node(group: str, name: str) -> dict[str, Any]:
 
 def component(group: str, name: str, grid: Grid = GRID) -> Any:
     torch.manual_seed(0)
-    return make(GROUPS[group], node(group, name), channels=3, encoder_width=WIDTH, grid=grid)
+    return make(GROUPS[group], node(group, name), channels=3, encoder_width=WIDTH, grid=grid, view_shape=VIEW_SHAPE)
 
 
 def fitting(places: tuple, attempt: Any) -> int:

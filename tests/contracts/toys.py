@@ -223,6 +223,6 @@ def jepakit_register(registrar: Any) -> None:
         registrar.predictor(name, predictor)
     for name, strategy in (("guard", Guard), ("own", Own), ("still", Still)):
         registrar.anti_collapse(name, strategy)
-    for name, masker in (("tubes", TwoTubes), ("halves", Halves), ("pair", Pair), ("moody", Moody)):
+    for name, masker in (("two_tubes", TwoTubes), ("halves", Halves), ("pair", Pair), ("moody", Moody)):
         registrar.masker(name, masker)
     registrar.masker("overlapping", Overlapping)

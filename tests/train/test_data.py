@@ -79,7 +79,7 @@ def family(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_clips_by_configuration_alone(tmp_path, family):
     """V-JEPA's parts: tubelets, two masks a step, a token for each kind."""
-    made = tiny.config(trainer__steps=3, data__frames=4, masker={"name": "tubes"}, encoder={"name": "any_grid"})
+    made = tiny.config(trainer__steps=3, data__frames=4, masker={"name": "two_tubes"}, encoder={"name": "any_grid"})
     made |= {"tokenizer": {"name": "patch", "patch": 4, "tubelet": 2}, "predictor": {"name": "kinds"}}
     made["anti_collapse"] |= {"guard": {"name": "guard"}}
     assert train.run(made, tmp_path) == 0
