@@ -1,0 +1,137 @@
+"""Blocks of the frame that are hidden for the whole length of a clip, drawn for a whole batch at once."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Generator, Tensor
+
+from jepakit.types import Grid, Mask
+from jepakit_tubes.sizes import Sizes
+
+
+class Tubes:
+    """For each kind of mask, several blocks a sample: their union is to be imagined, as one, and all else is seen.
+
+    A block's size is drawn once for a batch and kind, its position for every sample. Blocks may overlap; what leaves
+    nothing to see is drawn again. Of a clip of one frame, blocks are rectangles.
+
+    Args:
+        blocks: number of blocks, of each kind.
+        scales: a block's share of the frame, of each kind. The paper's are short-range and long-range masks.
+        aspect: range of a block's height over its width.
+        temporal_scale: range of its share of the clip's length.
+        max_temporal_keep: share of the clip, from its start, that context may lie in; all later tokens are to be
+            imagined (the paper's causal multi-block).
+        max_keep: most tokens of a context.
+        cut: which side is cut to the batch's smallest; of ``context`` and ``target`` the other is all else (the
+            full_complement and pred_full_complement of V-JEPA 2's code).
+        mode: ``unbiased`` or ``official``, see the package.
+
+    Raises:
+        ValueError: where some size that could be drawn on a grid has no tokens, or could hardly leave any to be seen;
+            for arguments that mean nothing.
+    """
+
+    def __init__(
+        self,
+        blocks: tuple[int, ...] = (8, 2),
+        scales: tuple[float, ...] = (0.15, 0.7),
+        aspect: tuple[float, float] = (0.75, 1.5),
+        temporal_scale: tuple[float, float] = (1.0, 1.0),
+        max_temporal_keep: float = 1.0,
+        max_keep: int | None = None,
+        cut: Literal["both", "context", "target"] = "both",
+        mode: Literal["unbiased", "official"] = "unbiased",
+    ):
+        _refuse(blocks, scales, max_temporal_keep, max_keep, cut)
+        self.blocks, self.sizes = blocks, [Sizes(scale, aspect, temporal_scale) for scale in scales]
+        self.max_temporal_keep, self.max_keep, self.cut, self.mode = max_temporal_keep, max_keep, cut, mode
+
+    def __call__(self, grid: Grid, batch_size: int, rng: Generator) -> list[Mask]:
+        for sizes, count in zip(self.sizes, self.blocks, strict=True):
+            sizes.refuse(grid, count)
+        draws = torch.rand(len(self.blocks), 2, generator=rng, dtype=torch.float64).tolist()
+        if self.mode == "official":  # the released generators of all kinds count from one seed
+            draws = draws[:1] * len(self.blocks)
+        masks = []
+        for kind, (sizes, count) in enumerate(zip(self.sizes, self.blocks, strict=True)):
+            hidden = self.hidden(grid, sizes.fit(grid, tuple(draws[kind])), (batch_size, count), rng)
+            context, target = self.parts(hidden, grid, rng)
+            masks.append(Mask(indices(context), indices(target).unsqueeze(1), kind=kind))
+        return masks
+
+    def hidden(
+        self, grid: Grid, size: tuple[int, int, int], shape: tuple[int, int], rng: Generator
+    ) -> Bool[Tensor, "B N"]:
+        """What lies in a sample's blocks, or too late to be seen. ``Sizes.refuse`` is why this comes to an end."""
+        late = torch.arange(grid.t) >= max(1, int(grid.t * self.max_temporal_keep))
+        late = late.repeat_interleave(grid.h * grid.w)  # N
+        hidden = torch.ones(shape[0], grid.size, dtype=torch.bool)
+        todo = torch.arange(shape[0])
+        while len(todo):
+            hidden[todo] = union(grid, size, (len(todo), shape[1]), rng) | late
+            todo = todo[hidden[todo].all(1)]
+        return hidden
+
+    def parts(
+        self, hidden: Bool[Tensor, "B N"], grid: Grid, rng: Generator
+    ) -> tuple[Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        """Context and target, each of one size for the whole batch."""
+        if self.cut == "target":
+            target = self.shorten(hidden, None, grid, rng)
+            return ~target, target
+        context = self.shorten(~hidden, self.max_keep, grid, rng)
+        return context, ~context if self.cut == "context" else self.shorten(hidden, None, grid, rng)
+
+    def shorten(self, tokens: Bool[Tensor, "B N"], most: int | None, grid: Grid, rng: Generator) -> Bool[Tensor, "B N"]:
+        """As many tokens of each sample as the batch's smallest has, and no more than ``most``."""
+        fewest = int(tokens.sum(1).min())
+        count = fewest if most is None else min(fewest, most)
+        if self.mode == "official":
+            return tokens & (tokens.cumsum(1) <= count)
+        order = tube_after_tube(grid, len(tokens), rng)
+        ordered = tokens.gather(1, order)
+        return torch.zeros_like(tokens).scatter_(1, order, ordered & (ordered.cumsum(1) <= count))
+
+
+def tube_after_tube(grid: Grid, batch_size: int, rng: Generator) -> Int[Tensor, "B N"]:
+    """All tokens, tubes in random order, so that one at most is cut in two; and that one loses any of its times."""
+    places = torch.rand(batch_size, grid.h * grid.w, generator=rng).argsort(1)
+    times = torch.rand(batch_size, grid.t, generator=rng).argsort(1)
+    return (places[:, :, None] + times[:, None] * (grid.h * grid.w)).flatten(1)
+
+
+def union(grid: Grid, size: tuple[int, int, int], shape: tuple[int, int], rng: Generator) -> Bool[Tensor, "B N"]:
+    """What lies in any of a sample's blocks, all of one size, placed anywhere on the grid."""
+    axes = [span(length, part, shape, rng) for length, part in zip(grid, size, strict=True)]
+    times, rows, columns = axes[0][..., None, None], axes[1][..., None, :, None], axes[2][..., None, None, :]
+    return (times & rows & columns).any(1).flatten(1)
+
+
+def span(length: int, size: int, shape: tuple[int, int], rng: Generator) -> Bool[Tensor, "B M L"]:
+    """Which places of an axis lie in each block, with every position as likely."""
+    start = torch.randint(0, length - size + 1, (*shape, 1), generator=rng)
+    place = torch.arange(length)
+    return (place >= start) & (place < start + size)
+
+
+def indices(tokens: Bool[Tensor, "B N"]) -> Int[Tensor, "B K"]:
+    """Of the tokens that are marked, ascending; every sample has as many."""
+    return tokens.nonzero()[:, 1].view(len(tokens), -1)
+
+
+def _refuse(
+    blocks: tuple[int, ...], scales: tuple[float, ...], max_temporal_keep: float, max_keep: int | None, cut: str
+) -> None:
+    """Raise ValueError for arguments that mean nothing."""
+    if not blocks or len(blocks) != len(scales):
+        raise ValueError(f"each kind of mask has a number of blocks and a scale, not {len(blocks)} and {len(scales)}")
+    if min(blocks) < 1:
+        raise ValueError(f"blocks={list(blocks)}: each kind has one block at least")
+    if not 0 < max_temporal_keep <= 1:
+        raise ValueError(f"max_temporal_keep lies above 0 and up to 1, not {max_temporal_keep}")
+    if max_keep is not None and max_keep < 1:
+        raise ValueError(f"max_keep={max_keep}: a context has one token at least")
+    if max_keep is not None and cut == "target":
+        raise ValueError(f"max_keep={max_keep} limits a context that is cut, which cut=target does not; leave one out")
