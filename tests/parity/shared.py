@@ -3,10 +3,14 @@
 from typing import Any
 
 import torch
+from jepakit_ema.ema import Ema
+from jepakit_vit.encoder import VitEncoder
+from jepakit_vit.tokenizer import PatchTokenizer
 from torch import Tensor, nn
 
 from jepakit.build import Built, build
 from jepakit.config import resolve
+from jepakit.jepa import Backbone
 
 TOLERANCE = 1e-12
 """In float64 two right answers differ by 1e-15 or so, a wrong one (eps, GELU, order of q and k) by 1e-8 or more."""
@@ -44,6 +48,12 @@ def shaken(module: nn.Module, by: float = 0.3, seed: int = 0) -> Any:
         for p in module.parameters():
             p.add_(by * torch.randn(p.shape, generator=rng, dtype=torch.float64))
     return module
+
+
+def prepared(ema: Ema, steps: int) -> Ema:
+    """Ready for a run of ``steps``, with the smallest of backbones."""
+    ema.prepare(Backbone(PatchTokenizer(3, 4, patch=4), VitEncoder(4, 1, 1)), steps)
+    return ema
 
 
 def randn(*shape: int, seed: int = 0) -> Tensor:

@@ -2,22 +2,14 @@
 
 import pytest
 from jepakit_ema.ema import Ema
-from jepakit_vit.encoder import VitEncoder
-from jepakit_vit.tokenizer import PatchTokenizer
 from torch import nn
 
-from jepakit.jepa import Backbone
 from jepakit.optim import adamw, set_schedules
 from jepakit.schedule import cosine, warmup_cosine
 from tests.parity import plain
-from tests.parity.shared import small
+from tests.parity.shared import prepared, small
 
 OPTIM = {"lr": 1e-3, "start_lr": 2e-4, "final_lr": 1e-6, "weight_decay": [0.04, 0.4], "stretch": 1.0, "warmup": 2.0}
-
-
-def prepared(ema: Ema, steps: int) -> Ema:
-    ema.prepare(Backbone(PatchTokenizer(3, 4, patch=4), VitEncoder(4, 1, 1)), steps)
-    return ema
 
 
 @pytest.mark.parametrize("warmup, total", [(40, 300), (1, 7), (5, 6)])
