@@ -58,5 +58,6 @@ class Step(NamedTuple):
         if self.rule == "none":
             return said + "nothing is scaled (trainer.scaling=none)"
         factor = self.ratio ** RULES[self.rule]
-        keep = "; trainer.accumulate=null keeps the stated batch" if self.samples < self.stated else ""
+        fits = self.samples < self.stated and self.stated % self.batch == 0
+        keep = "; trainer.accumulate=null keeps the stated batch" if fits else ""
         return f"{said}learning rates x {factor:.4g} ({self.rule}), a teacher's momentum ** {self.ratio:.4g}{keep}"

@@ -16,12 +16,13 @@ from omegaconf.errors import OmegaConfBaseException
 from jepakit.catalog import Catalog, Root
 from jepakit.errors import ConfigError, nearest
 from jepakit.optionfiles import GROUPS, refuse_targets
+from jepakit.scaling import RULES
 from jepakit.signature import literals
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "distance": ("smooth_l1", "l2", "l1"),
     "trainer.precision": ("bf16", "fp32"),
-    "trainer.scaling": ("linear", "sqrt", "none"),
+    "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),
 }
 AT_LEAST = {
