@@ -106,6 +106,7 @@ def _eval(argv: list[str], files: list[Path]) -> int:
 
 def _show(argv: list[str], files: list[Path]) -> int:
     what, rest = _one_of("show", ("config", "masks", "curves"), argv)
+    audit, rest = _audit(what, rest)
     from jepakit.launch import arguments
 
     flags = arguments(rest)
@@ -119,8 +120,24 @@ def _show(argv: list[str], files: list[Path]) -> int:
     config, out = _shown(flags.overrides, files, folders)
     from jepakit import pictures
 
-    print(pictures.command(what, config, out))
+    print(pictures.command(what, config, out) if audit is None else pictures.audited(config, audit, out))
     return 0
+
+
+def _audit(what: str, argv: list[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """What is asked of an audit (``--audit`` or ``audit=true``, and ``audit.KEY=VALUE``; None: none), and the rest."""
+    own = [word for word in argv if word == "--audit" or word.partition("=")[0].split(".")[0] == "audit"]
+    if not own:
+        return None, argv
+    from jepakit.config import assignments
+
+    given = assignments(["audit=true" if word == "--audit" else word for word in own])
+    asked = given.pop("audit", None)
+    if what != "masks" or asked not in (True, False) or (given and not asked):
+        raise ConfigError(f"show {what} {own[0]} has no place: write jepakit show masks --audit audit.batches=N")
+    return {key.partition(".")[2]: value for key, value in given.items()} if asked else None, [
+        word for word in argv if word not in own
+    ]
 
 
 def _shown(overrides: list[str], files: list[Path], folders: list[Path]) -> tuple[dict[str, Any], Path | None]:

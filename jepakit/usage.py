@@ -51,6 +51,7 @@ usage: jepakit compare RUN [RUN ...] [published=RECIPE] [out=FILE.md|FILE.csv]
 """,
     "features": """\
 usage: jepakit features run=FOLDER|file=FILE data.root=FOLDER out=FILE.safetensors [weights=target|online] [pool=none]
+                        [size=N] [limit=N] [data.KEY=VALUE ...]
 """,
     "inspect": """\
 usage: jepakit inspect FILE [recipe=NAME] [--verbose]
@@ -66,9 +67,11 @@ usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|safetensors out=PATH [we
     "show": """\
 usage: jepakit show config|masks [recipe=NAME] [key=value ...]
        jepakit show masks|curves run=FOLDER
+       jepakit show masks --audit [audit.batches=N] [recipe=NAME | run=FOLDER]
 
   config    every setting, its value, and who gave it
   masks     what the model sees, as a picture; out=FILE says where
+  --audit   how often every token is context and target, which are starved, what the batch cut takes; no data needed
   curves    loss, scores and health of a run; out=FILE says where
 """,
     "plugins": "usage: jepakit plugins [--verbose]\n\n  --verbose    all that each brings, and why one failed\n",

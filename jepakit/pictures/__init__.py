@@ -1,14 +1,16 @@
 """Pictures of what a run sees, how it goes, and what it has learned.
 
     masks.py      context and targets, laid over pictures
+    audit.py      how often every token is context and target
     curves.py     loss, score, health and schedules, from log.jsonl
     features.py   patch tokens as colours
-    entry.py      ``jepakit show masks``
+    entry.py      ``jepakit show masks``, with ``--audit`` too
 
 Every sheet is drawn in one style (style.py), written to a file, and needs no display.
 """
 
 from jepakit.pictures.curves import curves as curves
+from jepakit.pictures.entry import audited as audited
 from jepakit.pictures.entry import command as command
 from jepakit.pictures.features import features as features
 from jepakit.pictures.masks import masks as masks

@@ -1,8 +1,9 @@
-"""``jepakit show masks``: what a recipe would train on, before anything is trained."""
+"""``jepakit show masks``: what a recipe would train on, before anything is trained; with ``--audit`` on average."""
 
 import dataclasses
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,25 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from jepakit.build import make, refuse
+from jepakit.audit import Counts, audit
+from jepakit.build import draw, make, refuse, view_shape
 from jepakit.data import BadSample, open_source
 from jepakit.data.views import CentreView
 from jepakit.errors import ConfigError, DataError, nearest
 from jepakit.options import DataOptions
+from jepakit.pictures.audit import page
 from jepakit.pictures.curves import curves
 from jepakit.pictures.masks import masks
-from jepakit.protocols import Source
+from jepakit.protocols import Masker, Source
 from jepakit.seeds import generator
+from jepakit.starved import RULES, Finding, findings
 from jepakit.types import Grid, Mask
 
 ROWS = 6
 """Pictures on a sheet."""
+
+AUDIT = {"batches": 200}
+"""What can be asked of an audit, with its default: the number of batches that are drawn."""
 
 
 def command(what: str, config: Mapping[str, Any], out: Path | None = None) -> Path:
@@ -33,8 +40,7 @@ def command(what: str, config: Mapping[str, Any], out: Path | None = None) -> Pa
     """
     if what not in DRAW:
         raise ConfigError(f"show {what}: there is no such picture{nearest(what, DRAW)}; known: {', '.join(DRAW)}")
-    folder = Path(config["run"]) / "pictures" if config.get("run") else Path()
-    return DRAW[what](config, out or folder / f"{what}.png")
+    return DRAW[what](config, out or _folder(config) / f"{what}.png")
 
 
 def picked(source: Source, size: int, count: int = ROWS) -> UInt8[Tensor, "B C T H W"]:
@@ -52,10 +58,74 @@ def picked(source: Source, size: int, count: int = ROWS) -> UInt8[Tensor, "B C T
     return torch.stack(found)
 
 
+def audited(config: Mapping[str, Any], asked: Mapping[str, Any], out: Path | None = None) -> Path:
+    """Draw and write down what the configuration's masker does on average, and print the verdict.
+
+    ``asked`` holds ``batches``, the number that are drawn. No data is opened. Without ``out`` the page goes where
+    ``command`` would put it; the numbers lie beside it, as JSON. Returns the page's path.
+
+    Raises ConfigError for anything else in ``asked``, and where the masker finds no room on the grid.
+    """
+    batches = _batches(asked)
+    grid = _grid(config, *view_shape(config["data"]))
+    masker, name = _masker(config, grid), config["masker"]["name"]
+    draw(masker, name, grid, config["data"]["batch_size"])
+    counts = refuse(f"masker {name!r}", audit, masker, grid, config["data"]["batch_size"], batches, config["seed"])
+    out = out or _folder(config) / "audit.png"
+    verdict = [findings(each) for each in counts]
+    page(counts, config["masker"], out)
+    out.with_suffix(".json").write_text(json.dumps(as_json(config, counts, verdict), indent=1))
+    for number, found in enumerate(verdict, 1):
+        print("\n".join([f"question {number}"] * (len(verdict) > 1) + [each.line for each in found]))
+    return out
+
+
+def as_json(config: Mapping[str, Any], counts: Sequence[Counts], verdict: Sequence[list[Finding]]) -> dict[str, Any]:
+    """All that was counted and found, with what it was counted for."""
+    first = counts[0]
+    about = {"recipe": config.get("recipe"), "masker": config["masker"], "grid": list(first.grid)}
+    about |= {"seed": config["seed"], "batch_size": first.samples, "batches": len(first.kept), "rules": RULES}
+    questions = [
+        each.numbers() | {"findings": [finding._asdict() for finding in found]}
+        for each, found in zip(counts, verdict, strict=True)
+    ]
+    return about | {"questions": questions}
+
+
+def _batches(asked: Mapping[str, Any]) -> int:
+    for key in asked:
+        if key not in AUDIT:
+            raise ConfigError(f"unknown key 'audit.{key}'{nearest(key, AUDIT)}; known: {', '.join(AUDIT)}")
+    batches = asked.get("batches", AUDIT["batches"])
+    if not isinstance(batches, int) or isinstance(batches, bool) or batches < 1:
+        raise ConfigError(f"audit.batches={batches}: a whole number from 1 on")
+    return batches
+
+
 def drawn(config: Mapping[str, Any], grid: Grid, count: int) -> list[Mask]:
-    """Masks as a step would draw them. Raises ConfigError where the masker finds no room."""
-    masker = make("masker", config["masker"], grid=grid)
-    return refuse(f"masker {config['masker']['name']!r}", masker, grid, count, generator(config["seed"], "pictures"))
+    """Masks for the first ``count`` samples of a step: a whole batch is drawn, since contexts are cut to its shortest.
+
+    Raises ConfigError where the masker finds no room.
+    """
+    batch = max(count, config["data"]["batch_size"])
+    rng, who = generator(config["seed"], "pictures"), f"masker {config['masker']['name']!r}"
+    return [_first(mask, count) for mask in refuse(who, _masker(config, grid), grid, batch, rng)]
+
+
+def _first(mask: Mask, count: int) -> Mask:
+    cut = {name: value[:count] for name, value in mask._asdict().items() if isinstance(value, torch.Tensor)}
+    return mask._replace(**cut)
+
+
+def _masker(config: Mapping[str, Any], grid: Grid) -> Masker:
+    shape = view_shape(config["data"])
+    return make("masker", config["masker"], grid=grid, channels=shape[0], view_shape=shape, batch_ratio=1.0)
+
+
+def _grid(config: Mapping[str, Any], channels: int, *clip: int) -> Grid:
+    """The grid of tokens; it does not depend on the encoder's width, so there is no need of the whole model."""
+    tokenizer = make("tokenizer", config["tokenizer"], channels=channels, encoder_width=4)
+    return refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, *clip)
 
 
 def _masks(config: Mapping[str, Any], out: Path) -> Path:
@@ -65,18 +135,31 @@ def _masks(config: Mapping[str, Any], out: Path) -> Path:
 
 def sheet_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> Path:
     """What the configuration's masker would show and ask of ``pictures``."""
-    # The grid does not depend on the encoder's width: there is no need of the whole model.
-    tokenizer = make("tokenizer", config["tokenizer"], channels=pictures.shape[1], encoder_width=4)
-    grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", tokenizer.grid, *pictures.shape[2:])
+    grid = _grid(config, *pictures.shape[1:])
     found = drawn(config, grid, len(pictures))
     views = 1 + max(max((m.context_view, *_several(m.target_view))) for m in found)
-    return masks(pictures if views == 1 else [pictures] * views, found, grid, out)
+    return masks(pictures if views == 1 else [pictures] * views, found, grid, out, _caption(config, grid, found))
+
+
+def _caption(config: Mapping[str, Any], grid: Grid, found: Sequence[Mask]) -> str:
+    """Which masker, and how much of the grid its contexts and target blocks are."""
+    masker = config["masker"]
+    name = f"{masker['name']} ({masker['mode']})" if "mode" in masker else masker["name"]
+    context = [1.0 if mask.context is None else mask.context.shape[1] / grid.size for mask in found]
+    blocks = [q for m in found for q in ([grid.size] if m.target is None else [m.target.shape[2]] * m.target.shape[1])]
+    sizes = " x ".join(map(str, grid if grid.t > 1 else grid[1:]))
+    many = f"{len(blocks)} target block{'s' * (len(blocks) > 1)} of {sum(blocks) / len(blocks) / grid.size:.0%}"
+    return f"{name} on {sizes} tokens: context {sum(context) / len(context):.0%}, {many}"
 
 
 def _curves(config: Mapping[str, Any], out: Path) -> Path:
     if not config.get("run"):
         raise ConfigError("show curves needs a run: run=runs/...")
     return curves(Path(config["run"]) / "log.jsonl", out)
+
+
+def _folder(config: Mapping[str, Any]) -> Path:
+    return Path(config["run"]) / "pictures" if config.get("run") else Path()
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:

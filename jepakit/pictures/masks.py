@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from jepakit.pictures.panels import TINT, Layout, blend, cells, frame, outline, slices, spread_out, veil
+from jepakit.pictures.panels import SMOOTH, TINT, Layout, blend, cells, frame, outline, slices, spread_out, veil
 from jepakit.pictures.style import colour, sheet
 from jepakit.types import Grid, Mask
 
@@ -17,19 +17,21 @@ def masks(
     masks: Sequence[Mask],
     grid: Grid,
     out: Path,
+    caption: str = "",
 ) -> Path:
     """A sheet: each row a picture, and for each mask its context (the rest greyed) and its target blocks (tinted).
 
     Args:
         pictures: one view of each sample, or one batch for each view that the masks name.
         grid: of the tokens, the same for every view; of a clip the first, middle and last time slice are shown.
+        caption: a line below.
     """
     views = [pictures] if isinstance(pictures, Tensor) else list(pictures)
     heads = ["picture"] if len(views) == 1 else []
     for number, _ in enumerate(masks):
         which = f" {number + 1}" if len(masks) > 1 else ""
         heads += [f"context{which}", f"targets{which}"]
-    layout = Layout(len(views[0]), heads, len(slices(grid)))
+    layout = Layout(len(views[0]), heads, len(slices(grid)), caption)
     width, height = layout.size
     with sheet(height, out, width) as figure:
         for row, axes in enumerate(layout.axes(figure)):
@@ -44,14 +46,14 @@ def masks(
 
 def _picture(axes: list[Axes], picture: Tensor, grid: Grid) -> None:
     for axis, piece in zip(axes, slices(grid), strict=True):
-        axis.imshow(frame(picture, piece, grid), interpolation="nearest")
+        axis.imshow(frame(picture, piece, grid), interpolation=SMOOTH)
 
 
 def _context(axes: list[Axes], picture: Tensor, mask: Mask, row: int, grid: Grid) -> None:
     meant = cells(None if mask.context is None else mask.context[row], grid)
     for axis, piece in zip(axes, slices(grid), strict=True):
         image = frame(picture, piece, grid)
-        axis.imshow(veil(image, ~spread_out(meant[piece], image)), interpolation="nearest")
+        axis.imshow(veil(image, ~spread_out(meant[piece], image)), interpolation=SMOOTH)
 
 
 def _targets(axes: list[Axes], picture: Tensor, mask: Mask, row: int, grid: Grid) -> None:
@@ -63,4 +65,4 @@ def _targets(axes: list[Axes], picture: Tensor, mask: Mask, row: int, grid: Grid
         for number, block in enumerate(blocks):
             image = blend(image, spread_out(block[piece], bright), TINT, colour(number))
             outline(axis, block[piece], bright, colour(number))
-        axis.imshow(image, interpolation="nearest")
+        axis.imshow(image, interpolation=SMOOTH)

@@ -12,31 +12,50 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from jepakit.errors import ConfigError
-from jepakit.pictures.style import WIDTH
+from jepakit.pictures.style import DPI, FAINT, WIDTH
 from jepakit.types import Grid
 
 VEIL, VEILED = "#C4C4C4", 0.86
 """Grey that lies over what is not looked at, and its share; darker than white, so that white pictures show it too."""
 
-TINT = 0.35
+TINT = 0.25
 """Share of the colour in a block that is tinted."""
 
-GAP, WIDE_GAP, HEAD = 0.03, 0.1, 0.2
-"""Inches between pictures, between columns, and for the titles."""
+SMOOTH = "antialiased"
+"""How photographs are fitted to the dots; pictures that are much smaller stay as they are, pixel by pixel."""
+
+LINE = 1.2
+"""Points of an outline."""
+
+GAP, WIDE_GAP, HEAD, LARGEST, LEAST = 0.03, 0.1, 0.2, 1.3, 0.95
+"""Inches between pictures, between columns, for the titles; sides of a picture, and of one beside another sample's."""
 
 
 class Layout(NamedTuple):
-    """A table of square pictures: ``columns`` are titles, below each as many pictures as there are time slices."""
+    """A table of square pictures: ``columns`` are titles, below each as many pictures as there are time slices.
+
+    Where the page has room, two samples stand beside one another. ``caption`` is a line below.
+    """
 
     rows: int
     columns: Sequence[str]
     slices: int
+    caption: str = ""
+
+    @property
+    def abreast(self) -> int:
+        """Samples beside one another."""
+        return 2 if self.rows > 1 and self._fitting(2) >= LEAST else 1
 
     @property
     def side(self) -> float:
-        """Inches of one picture: as large as the page is wide, but no larger than a thumb."""
-        taken = WIDE_GAP * (len(self.columns) + 1) + GAP * (self.slices - 1) * len(self.columns)
-        return min((WIDTH - taken) / (len(self.columns) * self.slices), 1.3)
+        """Inches of one picture, in whole dots: as large as the page is wide, but no larger than a thumb."""
+        return int(min(self._fitting(self.abreast), LARGEST) * DPI) / DPI
+
+    def _fitting(self, abreast: int) -> float:
+        columns = len(self.columns) * abreast
+        taken = WIDE_GAP * columns + GAP * (self.slices - 1) * columns + WIDE_GAP * (abreast - 1)
+        return (WIDTH - taken) / (columns * self.slices)
 
     @property
     def step(self) -> float:
@@ -45,19 +64,24 @@ class Layout(NamedTuple):
 
     @property
     def size(self) -> tuple[float, float]:
-        """Inches of the sheet, with its head."""
-        return len(self.columns) * self.step + WIDE_GAP, HEAD + self.rows * (self.side + GAP) + WIDE_GAP
+        """Inches of the sheet, with its head and its caption."""
+        width = self.abreast * (len(self.columns) * self.step + WIDE_GAP) - WIDE_GAP
+        height = HEAD + -(-self.rows // self.abreast) * (self.side + GAP) + WIDE_GAP / 2
+        return width, height + HEAD * bool(self.caption)
 
     def axes(self, figure: Figure) -> Iterator[list[list[Axes]]]:
-        """Row by row: for each column its axes, one for each time slice. The first row carries the titles."""
+        """Sample by sample: for each column its axes, one for each time slice. The topmost carry the titles."""
         width, height = self.size
+        if self.caption:
+            figure.text(WIDE_GAP / 2 / width, 0.07 / height, self.caption, color=FAINT, size=7)
         for row in range(self.rows):
-            low = height - HEAD - (row + 1) * (self.side + GAP)
+            low = height - HEAD - (row // self.abreast + 1) * (self.side + GAP)
+            left = WIDE_GAP / 2 + row % self.abreast * (len(self.columns) * self.step + WIDE_GAP)
             line = [
-                [self._axis(figure, WIDE_GAP + i * self.step + k * (self.side + GAP), low) for k in range(self.slices)]
+                [self._axis(figure, left + i * self.step + k * (self.side + GAP), low) for k in range(self.slices)]
                 for i in range(len(self.columns))
             ]
-            if row == 0:
+            if row < self.abreast:
                 for axes, title in zip(line, self.columns, strict=True):
                     axes[0].set_title(title, pad=3)
             yield line
@@ -108,15 +132,29 @@ def blend(image: np.ndarray, where: Bool[np.ndarray, "H W"], share: float, colou
 
 
 def outline(axis: Axes, meant: Bool[np.ndarray, "h w"], image: np.ndarray, colour: str) -> None:
-    """Draw the border between the cells that are meant and those that are not."""
+    """Draw a border along the inner edge of the cells that are meant, so that neighbours do not hide each other's."""
     height, width = image.shape[0] / meant.shape[0], image.shape[1] / meant.shape[1]
-    padded = np.pad(meant, 1)
-    level = np.argwhere(padded[1:, 1:-1] != padded[:-1, 1:-1])  # between row y - 1 and row y
-    upright = np.argwhere(padded[1:-1, 1:] != padded[1:-1, :-1])
-    lines = [((x * width, y * height), ((x + 1) * width, y * height)) for y, x in level]
-    lines += [((x * width, y * height), (x * width, (y + 1) * height)) for y, x in upright]
-    shifted = [[(x - 0.5, y - 0.5) for x, y in line] for line in lines]
-    axis.add_collection(LineCollection(shifted, colors=colour, linewidths=1.2, capstyle="projecting", clip_on=False))
+    inches = axis.get_position().height * axis.figure.get_figheight()
+    inset = LINE / 2 / 72 * image.shape[0] / inches  # half of the line, in pixels of the image
+    padded = np.pad(meant, 1).astype(int)
+    level = padded[1:, 1:-1] - padded[:-1, 1:-1]  # between row y - 1 and row y; 1: the lower one is meant
+    upright = padded[1:-1, 1:] - padded[1:-1, :-1]
+    lines = []
+    for y, start, end, side in _runs(level):
+        at = y * height + inset * side - 0.5
+        lines.append(((start * width - 0.5, at), (end * width - 0.5, at)))
+    for x, start, end, side in _runs(upright.T):
+        at = x * width + inset * side - 0.5
+        lines.append(((at, start * height - 0.5), (at, end * height - 0.5)))
+    axis.add_collection(LineCollection(lines, colors=colour, linewidths=LINE, capstyle="butt"), autolim=False)
+
+
+def _runs(edges: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
+    """Line, start, end and side of the straight pieces of a border: drawn in one, they show no seams."""
+    for number, line in enumerate(edges):
+        for side in (-1, 1):
+            ends = np.flatnonzero(np.diff(line == side, prepend=False, append=False))
+            yield from ((number, start, end, side) for start, end in ends.reshape(-1, 2))
 
 
 def bare(axis: Axes) -> Axes:

@@ -8,7 +8,9 @@ import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#F0E442", "#0072B2", "#999999")
+from jepakit.errors import ConfigError
+
+COLOURS = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73", "#D55E00", "#F0E442", "#0072B2", "#000000")
 """Okabe and Ito 2008, bright ones first: neighbours differ in lightness too. More than eight begin again."""
 
 INK, FAINT = "#222222", "#8A8A8A"
@@ -16,7 +18,8 @@ INK, FAINT = "#222222", "#8A8A8A"
 WIDTH = 7.0
 """Inches: the text width of a two-column paper."""
 
-DPI = 200
+DPI = 300
+"""Dots an inch, as printers ask for."""
 
 RULES = {
     "font.family": "DejaVu Sans",
@@ -31,6 +34,7 @@ RULES = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
+    "axes.axisbelow": True,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.5,
     "xtick.labelsize": 7,
@@ -51,7 +55,13 @@ def colour(number: int) -> str:
 
 @contextlib.contextmanager
 def sheet(height: float, out: Path, width: float = WIDTH) -> Iterator[Figure]:
-    """A figure of so many inches, written to ``out`` when it is done; drawn without a window or a global state."""
+    """A figure of so many inches, written to ``out`` when it is done; drawn without a window or a global state.
+
+    Raises ConfigError for a suffix that no picture can be written as.
+    """
+    known = FigureCanvasAgg.get_supported_filetypes()
+    if out.suffix[1:].lower() not in known:
+        raise ConfigError(f"{out} is no name for a picture: it ends in one of .{', .'.join(sorted(known))}")
     with matplotlib.rc_context(RULES):
         figure = Figure(figsize=(width, height), dpi=DPI)
         FigureCanvasAgg(figure)
