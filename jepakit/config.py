@@ -67,8 +67,24 @@ def compose(overrides: Sequence[str], catalog: Catalog, complete: bool = True) -
             raise ConfigError(f"{each.input_line} is several values: add -m to try each, or write [...] for a list")
     with plainly(catalog), loader(catalog) as hydra:
         cfg = hydra.load_configuration(ROOT, list(overrides), RunMode.RUN)
+        if complete:
+            _refuse_sweep(cfg, parsed)
         own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
         return settle(own, cfg.hydra.runtime.choices, catalog, complete)
+
+
+def _refuse_sweep(cfg: Node, parsed: Sequence[Override]) -> None:
+    """A recipe that is a sweep stands for one run only where each of its keys has one value on the command line."""
+    given = {each.key_or_group for each in parsed}
+    for key, values in _swept(cfg).items():
+        if key not in given:
+            recipe = f"recipe={cfg.hydra.runtime.choices.get('recipe')}"
+            raise ConfigError(f"{recipe} is a sweep, {key}={values}: add -m to train each, or choose {key}=VALUE")
+
+
+def _swept(cfg: Node) -> dict[str, str]:
+    """What a recipe sweeps over: its ``hydra.sweeper.params``, each key with its values."""
+    return dict(cfg.hydra.sweeper.get("params") or {})
 
 
 def settle(cfg: Node, choices: Mapping[str, Any], catalog: Catalog, complete: bool = True) -> dict[str, Any]:
@@ -151,10 +167,17 @@ def _check_choice(override: Override, catalog: Catalog) -> None:
 
 
 def jobs(overrides: Sequence[str], catalog: Catalog) -> list[list[str]]:
-    """The command lines of a sweep's jobs, as Hydra's own sweeper makes them."""
+    """The command lines of a sweep's jobs, as Hydra's own sweeper makes them.
+
+    A recipe may bring the sweep (``_swept``); of a key that both name, the command line has the last word.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 
-    return [list(job) for job in BasicSweeper.split_arguments(parse(overrides, catalog), None)[0]]
+    given = parse(overrides, catalog)
+    with plainly(catalog), loader(catalog) as hydra:
+        swept = _swept(hydra.load_configuration(ROOT, list(overrides), RunMode.MULTIRUN))
+    own = parse([f"{key}={values}" for key, values in swept.items()], catalog)
+    return [list(job) for job in BasicSweeper.split_arguments([*own, *given], None)[0]]
 
 
 def assignments(arguments: Sequence[str]) -> dict[str, Any]:

@@ -27,7 +27,9 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def value(item: Any) -> str:
-    """A setting's value as it would be written on the command line."""
+    """A setting's value as it would be written on the command line; of a list of records their number."""
+    if isinstance(item, list) and item and isinstance(item[0], dict):
+        return f"[{len(item)} of them]"
     return json.dumps(item) if not isinstance(item, str) else item
 
 

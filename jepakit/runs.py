@@ -30,7 +30,7 @@ from jepakit.strict import check, flatten
 ROOT = Path("runs")
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "kornia", "lightly", "hydra-core", "omegaconf", "safetensors")
 RECORDS = {"config.yaml", "command.txt", "plugins.json", "environment.json", "git.json"}
-LENGTH = ("run", "trainer.steps", "trainer.epochs")
+LENGTH = ("run", "published", "trainer.steps", "trainer.epochs")
 """Settings in which a run and its continuation may differ without a word being said against it."""
 FIXED = ("seed", "recipe", "distance", "data.name", "start.", *(f"{group}." for group in GROUPS if group != "data"))
 """Settings (or their beginnings) that make a run what it is."""
@@ -136,7 +136,7 @@ def newest(root: Path, recipe: str | None, config: Mapping[str, Any] | None = No
     return None
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], but: Sequence[str] = ("run",)) -> dict[str, tuple]:
+def changes(old: Mapping[str, Any], new: Mapping[str, Any], but: Sequence[str] = ("run", "published")) -> dict[str, tuple]:
     """Settings that differ, by dotted key: before and after."""
     before, after = flatten(old), flatten(new)
     keys = [key for key in dict.fromkeys([*before, *after]) if key not in but]

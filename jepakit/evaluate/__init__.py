@@ -6,16 +6,32 @@
     rows, remarks, the file             table.py
     Monitor                             monitor.py, a score while training
     command                             entry.py, ``jepakit eval``
+    compare                             compare.py, ``jepakit compare``: the one that needs no torch
 
 Nothing of this changes the state of a training.
 """
 
-from jepakit.evaluate.entry import command as command
-from jepakit.evaluate.features import Extracted as Extracted
-from jepakit.evaluate.features import Reading as Reading
-from jepakit.evaluate.features import extract as extract
-from jepakit.evaluate.features import raw_pixels as raw_pixels
-from jepakit.evaluate.monitor import Monitor as Monitor
-from jepakit.evaluate.protocols import Vote as Vote
-from jepakit.evaluate.protocols import knn as knn
-from jepakit.evaluate.protocols import linear as linear
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jepakit.evaluate.entry import command as command
+    from jepakit.evaluate.features import Extracted as Extracted
+    from jepakit.evaluate.features import Reading as Reading
+    from jepakit.evaluate.features import extract as extract
+    from jepakit.evaluate.features import raw_pixels as raw_pixels
+    from jepakit.evaluate.monitor import Monitor as Monitor
+    from jepakit.evaluate.protocols import Vote as Vote
+    from jepakit.evaluate.protocols import knn as knn
+    from jepakit.evaluate.protocols import linear as linear
+
+_LAZY = {"command": "entry", "Monitor": "monitor"}
+_LAZY |= dict.fromkeys(("Extracted", "Reading", "extract", "raw_pixels"), "features")
+_LAZY |= dict.fromkeys(("Vote", "knn", "linear"), "protocols")
+
+
+def __getattr__(name: str) -> Any:
+    """Names are imported when they are used: comparing what is written down needs no torch."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'jepakit.evaluate' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"jepakit.evaluate.{_LAZY[name]}"), name)

@@ -69,6 +69,8 @@ def command(run: Path, options: Mapping[str, Any]) -> int:
     division = divide(config, given, chosen.fit_root, chosen.label, chosen.limit)
     models = load(Path(run), config, chosen.weights)
     outcome = compare(models, division, config, chosen)
+    outcome["test"] |= {"given": {key: str(value) for key, value in given.items()}}
+    outcome["fit"] |= {"root": chosen.fit_root}
     table.show(outcome)
     name = "+".join(outcome["protocols"])
     print(f"\nwritten to {table.write(outcome, Path(run), name)}")
