@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from jepakit.types import Grid as Grid
     from jepakit.types import Guess as Guess
     from jepakit.types import Mask as Mask
+    from jepakit.weights.model import load as load
 
 __version__ = "0.1.0"
 
-_LAZY = {name: "jepakit.types" for name in ("Batch", "Grid", "Guess", "Mask")}
+_LAZY = {name: "jepakit.types" for name in ("Batch", "Grid", "Guess", "Mask")} | {"load": "jepakit.weights.model"}
 
 
 def __getattr__(name: str) -> Any:

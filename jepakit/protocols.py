@@ -103,24 +103,28 @@ class Backbone(Protocol):
 class Content(NamedTuple):
     """What lies in a file or folder with weights, read without running anything that it holds.
 
-    ``tensors`` go by their path in the file, nested dictionaries joined by ``/``: ``target_encoder/module.norm.bias``.
-    ``values`` is everything else of it that is plain data, by such a path; ``config`` is the ``config.json`` that lies
-    beside it, or None.
+    ``tensors`` go by their path in the file, nested dictionaries joined by ``/``: ``target_encoder/module.norm.bias``;
+    where shapes are all that was asked for, matrices and vectors are on the device ``meta``. ``values`` is everything
+    else of it that is plain data, by such a path; ``config`` is the ``config.json`` that lies beside it, or None.
+    ``given`` is what the person who asks adds, because the file does not say it (``heads``).
     """
 
     path: Path
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Any]
     config: Mapping[str, Any] | None = None
+    given: Mapping[str, Any] = {}
 
 
 @runtime_checkable
 class Format(Protocol):
-    """How someone else keeps weights. ``title`` is its name for people; ``parts`` says what it can hold, of
-    ``target``, ``online``, ``predictor`` and ``optimizer``. A format that can only be read has no ``write``."""
+    """How someone keeps weights. ``title`` is its name for people. ``parts`` says what it can hold at once: of
+    ``target``, ``online``, ``predictor`` and ``optimizer``, or ``backbone``, which is one of the first two; nothing
+    where it can only be read. ``suffixes`` are those of the file that it writes, none where it writes a folder."""
 
     title: str
     parts: tuple[str, ...]
+    suffixes: tuple[str, ...]
 
     def recognise(self, content: Content) -> bool:
         """Whether it is of this format, by its names and shapes alone."""
@@ -134,10 +138,10 @@ class Format(Protocol):
         """All of it. Raises ValueError, naming the keys, for what is missing, left over or of a wrong shape."""
         ...
 
-    def write(self, weights: Weights, which: str, out: Path) -> list[Path]:
-        """Write what it can hold, of several backbones the one called ``which``; returns the files.
+    def write(self, weights: Weights, which: str, out: Path) -> None:
+        """Write what it can hold, of several backbones the one called ``which``, into ``out``, which is not there yet.
 
-        Raises ValueError for parts that it has no way to write down, before anything is written.
+        Raises ValueError for weights that it has no way to write down, before anything is written.
         """
         ...
 
@@ -146,7 +150,9 @@ class Format(Protocol):
 class Source(Protocol):
     """A data source: numbered samples, each ``(picture, labels)``; ``picture`` is uint8 ``C T H W`` of any size.
 
-    Raises ``jepakit.data.BadSample`` where a sample cannot be read. ``classes`` names the values of each label.
+    Raises ``jepakit.data.BadSample`` where a sample cannot be read. ``classes`` names the values of each label. A source
+    with clips to choose from may have ``sample(index, rng) -> (picture, labels)``: training calls it with the sample's
+    own generator; ``source[index]`` is the one fixed answer.
     """
 
     classes: dict[str, tuple[str, ...]]

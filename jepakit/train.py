@@ -29,6 +29,7 @@ from jepakit.protocols import Source
 from jepakit.scaling import Step
 from jepakit.signals import deaths_held_back, stop_at_signals
 from jepakit.types import Batch, Losses, to_device
+from jepakit.weights.start import begin
 
 INTERRUPTED = 130
 """Exit code of a run that was told to stop, and saved."""
@@ -60,7 +61,7 @@ class Trainer:
         source = open_source(config["data"])
         self.loader = Loader(source, config["data"], config["seed"], self.device)
         self.batch = Step.of(config)
-        self.epoch_steps = len(self.loader) / self.batch.accumulate
+        self.epoch_steps = float(self.options["epoch_steps"] or len(self.loader) / self.batch.accumulate)
         self.steps = self.options["steps"] or max(1, int(self.options["epochs"] * self.epoch_steps))
         self.quarantine = Quarantine(folder, config["data"]["max_bad"], len(source))
         built = build(config, self.steps, self.batch.ratio)
@@ -74,8 +75,6 @@ class Trainer:
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
-            from jepakit.weights.start import begin
-
             begin(self.jepa, self.optimizer, config, notes.append)
         self.saved, self.skipped = self.step, 0
         self.log = Log(folder, self.steps, self.step, **config["logger"])
@@ -155,11 +154,15 @@ class Trainer:
             return self.jepa(batch.views, to_device(masks, self.device), batch.condition)
 
     def gradient_norm(self) -> Tensor:
-        """Of all trained parameters together, before it is clipped."""
+        """Of all trained parameters together, before it is clipped: together, or each part by its own norm."""
         trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
-        if self.optim["clip"] is not None:
-            torch.nn.utils.clip_grads_with_norm_(trained, self.optim["clip"], norm)
+        most = self.optim["clip"] if self.step >= self.optim["clip_after"] * self.epoch_steps else None
+        if most is not None and self.optim["clip_each"]:
+            for part in self.jepa.children():
+                torch.nn.utils.clip_grad_norm_(list(part.parameters()), most)
+        elif most is not None:
+            torch.nn.utils.clip_grads_with_norm_(trained, most, norm)
         return norm
 
     def skip(self, batches: list[Batch], values: Mapping[str, Tensor]) -> None:
@@ -202,6 +205,15 @@ class Trainer:
         self.log.write(self.step, self.monitor(self.jepa.target_backbone), show=False)
         self.log.resume(since)
 
+    def score_controls(self) -> None:
+        """The scores that there are to beat: a random encoder's and raw pixels'; and where the run starts from."""
+        since, start = self.log.pause(), self.jepa.target_backbone
+        random = build_backbone(self.config)[0].to(self.device) if self.config["start"]["weights"] else start
+        if controls := self.monitor.controls(random):
+            self.log.write(0, controls | self.monitor(start), show=False)
+            self.log.say("to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in controls.items()))
+        self.log.resume(since)
+
     def save(self) -> None:
         since = self.log.pause()
         checkpoint.save(self.folder, self.jepa, self.optimizer, self.step, self.options["keep"])
@@ -223,11 +235,8 @@ class Trainer:
             self.log.say(said)
         if self.step:
             self.log.say(f"resumed at step {self.step:,}")
-        elif self.score_every() and (controls := self.monitor.controls(j.target_backbone)):
-            since = self.log.pause()
-            self.log.write(0, controls | self.monitor(j.target_backbone), show=False)
-            self.log.say("to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in controls.items()))
-            self.log.resume(since)
+        elif self.score_every():
+            self.score_controls()
 
     def farewell(self) -> None:
         """How far it came, how to go on, what it took; a finished run's pictures."""

@@ -113,7 +113,8 @@ class Weights:
     none. ``optimizer`` holds AdamW's moments as ``<parameter of the Jepa>/exp_avg``, ``/exp_avg_sq`` and ``/step``.
     ``config`` holds what is needed to build the parts again: the nodes ``tokenizer``, ``encoder`` and ``predictor``
     of a configuration, and of ``data`` at least ``size``, ``mean`` and ``std``. ``about`` says what else the file
-    tells of itself (format, epoch, ...), as plain data.
+    tells of itself (format, epoch, ...), as plain data. ``extra`` holds tensors that no part here has a place for, and
+    that a format wants to write back as they were, as ``<part>/<its name>``.
     """
 
     config: dict[str, Any]
@@ -121,6 +122,7 @@ class Weights:
     predictor: dict[str, Tensor] = field(default_factory=dict)
     optimizer: dict[str, Tensor] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
+    extra: dict[str, Tensor] = field(default_factory=dict)
 
 
 Picture = UInt8[Tensor, "C T H W"]

@@ -54,15 +54,18 @@ usage: jepakit features run=FOLDER|file=FILE data.root=FOLDER out=FILE.safetenso
                         [size=N] [limit=N] [data.KEY=VALUE ...]
 """,
     "inspect": """\
-usage: jepakit inspect FILE [recipe=NAME] [--verbose]
+usage: jepakit inspect FILE [recipe=NAME] [heads=N] [--verbose]
 
   FILE           a file or folder with weights: Meta's .pth.tar, Hugging Face, timm, safetensors, a run
-  recipe=NAME    compare names and shapes with this recipe's model
+  recipe=NAME    compare names and shapes with this recipe's model; exit code 1 where it is another
   --verbose      list every tensor
 """,
-    "import": "usage: jepakit import FILE out=FILE.safetensors [heads=N]\n",
+    "import": "usage: jepakit import FILE out=FILE.safetensors [heads=N] [predictor_heads=N]\n",
     "export": """\
 usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|safetensors out=PATH [weights=target|online]
+
+  weights=target     the teacher (the default) or what learns, where the format has room for one
+  companion=false    leave out the file beside it, with what the format has no room for
 """,
     "show": """\
 usage: jepakit show config|masks [recipe=NAME] [key=value ...]

@@ -1,31 +1,55 @@
 """A vision transformer that encodes the tokens it is given, and only those."""
 
+from typing import Literal
+
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jepakit.types import Grid
-from jepakit_vit.block import NORM_EPS, stack
-from jepakit_vit.initialise import initialise
-from jepakit_vit.positions import Positions
+from jepakit_vit.block import NORM_EPS, run, stack
+from jepakit_vit.initialise import initialise, scale_by_depth
+from jepakit_vit.rope import Rope, located
 
 
 class VitEncoder(nn.Module):
-    """Positions, ``depth`` blocks, a norm. No class token, no registers (as I-JEPA)."""
+    """Positions, ``depth`` blocks, a norm. No class token, no registers (as I-JEPA and V-JEPA).
+
+    Args:
+        native: rows and columns of the grid that it was trained on, for clips also tubelets before them; on another
+            one places are scaled to it.
+        positions: ``sincos_2d`` (I-JEPA; images only), ``sincos_3d`` (V-JEPA), ``rope`` (3-D, as V-JEPA 2.1), or
+            ``rope_tiled`` (as V-JEPA 2 was released).
+        mlp: ``swiglu`` is a gated one of about the same size.
+        checkpoint_blocks: compute each block once more in the backward pass instead of keeping what is in it.
+        depth_scaled: scale initial weights down with depth, as V-JEPA 2.
+    """
 
     def __init__(
-        self, width: int = 192, depth: int = 12, heads: int = 3, mlp_ratio: float = 4.0, drop_path: float = 0.0
+        self,
+        width: int = 192,
+        depth: int = 12,
+        heads: int = 3,
+        mlp_ratio: float = 4.0,
+        drop_path: float = 0.0,
+        native: tuple[int, ...] | None = None,
+        positions: Literal["sincos_2d", "sincos_3d", "rope", "rope_tiled"] = "sincos_2d",
+        mlp: Literal["gelu", "swiglu"] = "gelu",
+        qkv_bias: bool = True,
+        checkpoint_blocks: bool = False,
+        depth_scaled: bool = False,
     ):
         super().__init__()
-        self.width = width
-        self.positions = Positions(width)
-        self.blocks = stack(width, depth, heads, mlp_ratio, drop_path)
+        self.width, self.checkpoint_blocks = width, checkpoint_blocks
+        self.blocks = stack(width, depth, heads, mlp_ratio, drop_path, mlp, qkv_bias)
+        self.positions = located(positions, width, heads, native)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         initialise(self)
+        if depth_scaled:
+            scale_by_depth(self.blocks)
 
     def forward(
         self, tokens: Float[Tensor, "B K D"], index: Int[Tensor, "B K"] | None, grid: Grid
     ) -> Float[Tensor, "B K D"]:
         x = self.positions(tokens, index, grid)
-        for block in self.blocks:
-            x = block(x)
-        return self.norm(x)
+        turn = self.positions.turn(index, grid, x) if isinstance(self.positions, Rope) else None
+        return self.norm(run(self.blocks, x, turn, self.checkpoint_blocks))

@@ -11,11 +11,12 @@ from omegaconf import OmegaConf
 from jepakit import testing
 from jepakit.build import make
 from jepakit.catalog import Catalog
+from jepakit.data import open_source
 from jepakit.hookspecs import KINDS
 from jepakit.optionfiles import GROUPS
 from jepakit.plugins import discover
 from jepakit.types import Grid
-from tests.data.make import labelled
+from tests.data.make import frames, labelled
 
 WIDTH, GRID, SHAPE = 24, Grid(1, 4, 4), (3, 1, 64, 64)
 VIEW_SHAPE = (3, 1, 16, 16)
@@ -24,7 +25,11 @@ SMALL = {"depth": 1}
 """Arguments that are cut down to this: the contract does not hang on them, the time does."""
 GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
 SHAPES = (SHAPE, (3, 1, 56, 56), (3, 4, 64, 64))
-SOURCES: dict[str, dict[str, Any]] = {"folder": {"root": "pictures"}}
+SOURCES: dict[str, dict[str, Any]] = {
+    "folder": {"root": "pictures"},
+    "video": {"root": "clips"},
+    "video_vjepa2": {"root": "clips", "fps": None},  # folders of frames have no rate
+}
 """Arguments of sources that have no default."""
 
 
@@ -100,4 +105,7 @@ def test_anti_collapse(name):
 def test_source(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     labelled(Path("pictures"))
-    testing.check_source(make("source", node("data", name) | SOURCES.get(name, {})))
+    for each in "ab":
+        frames(Path("clips") / each)
+    found = node("data", name)
+    testing.check_source(open_source(found | SOURCES.get(name, SOURCES.get(found["name"], {}))))

@@ -42,12 +42,40 @@ def run(here: Path) -> Callable[[str], None]:
     from jepakit.plugins import discover
     from jepakit.runs import create
 
-    def make(name: str) -> None:
+    def make(name: str, trained: bool = False) -> None:
         images = [f"data.root={here / 'images/train'}", f"data.held_out={here / 'images/val'}"]
         overrides = ["recipe=ijepa_vitt4_32px", *images] if name == "cifar" else ["recipe=demo"]
         folder = create(resolve(overrides), discover(), ["train", *overrides], Path("runs") / name)
         lines = [{"step": step, "loss": 0.5, "rank": 10.0, "std": 0.5, "cosine": 0.1} for step in (1, 2, 3)]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if trained:
+            _checkpoint(folder)
+
+    return make
+
+
+def _checkpoint(folder: Path) -> None:
+    """Weights as they are before training, saved as those of its second step."""
+    from jepakit import checkpoint, runs
+    from jepakit.build import build
+    from jepakit.optim import adamw
+
+    config = runs.open_run(folder).config
+    jepa = build(config).jepa
+    checkpoint.save(folder, jepa, adamw(jepa, config["optim"]), 2, keep=1)
+
+
+@pytest.fixture
+def files(run: Callable[..., None], jepakit: Callable) -> Callable[[list[str]], None]:
+    """``files(words)`` makes the files with weights that a command line reads."""
+
+    def make(words: list[str]) -> None:
+        read = {word.partition("=")[2] or word for word in words if not word.startswith("out=")}
+        for name, to in (("IN1K-vit.h.14-300e.pth.tar", "meta"), ("vith14.safetensors", "safetensors")):
+            if name in read:
+                run("weights", trained=True)
+                done = jepakit(f"jepakit export run=runs/weights to={to} out={name}")
+                assert done.code == 0, done.said
 
     return make
 

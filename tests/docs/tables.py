@@ -25,7 +25,8 @@ def own_pages() -> dict[str, Path]:
 def generated(plugin: str) -> str:
     """What stands between the marks of a plugin's page: its components' arguments, then its variants."""
     found = discover()
-    components = [each for each in found.components.values() if (each.plugin, each.distribution) == (plugin, OWN)]
+    own = [each for each in found.components.values() if (each.plugin, each.distribution) == (plugin, OWN)]
+    components = [each for each in own if each.kind in GROUPS.values()]
     return "\n".join(line for each in components for line in _component(each, Catalog(found))) + "\n"
 
 

@@ -5,11 +5,12 @@ from jepakit_ema.ema import Ema
 from torch import nn
 
 from jepakit.optim import adamw, set_schedules
-from jepakit.schedule import cosine, warmup_cosine
+from jepakit.schedule import cosine, warmup_cosine, warmup_linear
 from tests.parity import plain
 from tests.parity.shared import prepared, small
 
 OPTIM = {"lr": 1e-3, "start_lr": 2e-4, "final_lr": 1e-6, "weight_decay": [0.04, 0.4], "stretch": 1.0, "warmup": 2.0}
+OPTIM |= {"decay": "cosine"}
 
 
 @pytest.mark.parametrize("warmup, total", [(40, 300), (1, 7), (5, 6)])
@@ -44,6 +45,19 @@ def test_a_stretched_schedule_is_cut_off():
     last = set_schedules(optimizer, OPTIM | {"stretch": 1.25}, 299, 300, epoch_steps=20.0)
     assert last["lr"] == plain.learning_rate(299, 2e-4, 1e-3, 1e-6, 40, 375) > 1e-5
     assert last["weight_decay"] == pytest.approx(plain.weight_decay(299, 0.04, 0.4, 375), rel=1e-12)
+
+
+def test_a_cooldown_is_a_straight_line_that_is_cut_off_as_well():
+    """As V-JEPA 2's, by 1.25: it ends a fifth of the way above its last value."""
+    optimizer = adamw(nn.Linear(2, 2), OPTIM | {"betas": [0.9, 0.999], "eps": 1e-8})
+    options = OPTIM | {"decay": "linear", "stretch": 1.25, "warmup": 0.0, "lr": 5.25e-4}
+    for step in range(400):
+        left = max(0.0, 1 - (step + 1) / 500)
+        found = set_schedules(optimizer, options, step, 400, epoch_steps=10.0)["lr"]
+        assert found == pytest.approx(1e-6 + (5.25e-4 - 1e-6) * left, rel=1e-12)
+    assert found == pytest.approx(1.058e-4, rel=1e-9)
+    assert warmup_linear(600, 0.0, 5.25e-4, 1e-6, 0, 500) == 1e-6
+    assert warmup_linear(1, 0.0, 1.0, 0.0, 4, 500) == 0.5
 
 
 def test_a_momentum_past_its_schedule_stays_at_the_end():

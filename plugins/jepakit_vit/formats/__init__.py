@@ -1,0 +1,1 @@
+"""How others keep vision transformers: names, shapes and settings, there and back."""
