@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jepakit import listing, runs
-from jepakit.plugins import discover
+from jepakit.plugins import Plugins, discover
 
 
 def command(files: Sequence[Path] = ()) -> int:
@@ -18,12 +18,28 @@ def command(files: Sequence[Path] = ()) -> int:
     rows += [(name, version or "not installed") for name, version in environment["packages"].items()]
     rows += [("devices", _devices()), ("bf16", "yes" if _bf16() else "no, precision=fp32 is the choice here")]
     rows += [("threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")]
-    rows += [("decoders", ", ".join(found.names("decoder")) or "none")]
+    rows += _decoders(found)
     for status in found.statuses:
         rows.append((f"plugin {status.name}", f"{listing.state(status)} ({status.distribution}, {status.module})"))
     rows.append(("disk", _disk()))
     listing.table(("what", "here"), rows)
     return int(any(status.state in ("failed", "incompatible") for status in found.statuses))
+
+
+def _decoders(found: Plugins) -> list[tuple[str, str]]:
+    """Each decoder, and which ones of videos ``decoder=auto`` takes."""
+    from jepakit.data.isolated import unusable
+    from jepakit.data.video import AUTO
+
+    videos = [name for name in found.names("decoder") if hasattr(found.get("decoder", name).load(), "open")]
+    lost = {name: unusable(name) for name in videos}
+    auto = [name for name in AUTO if name in videos and not lost[name]]
+    others = f"; for files of which it has no exact frames {', then '.join(auto[1:])}" if auto[1:] else ""
+    rows = [("decoder auto", f"videos: {auto[0]}{others}" if auto else "videos: none can be used")]
+    for name in found.names("decoder"):
+        what = "videos" if name in videos else "pictures"
+        rows.append((f"decoder {name}", f"{what}: cannot be used: {lost[name]}" if lost.get(name) else what))
+    return rows
 
 
 def _devices() -> str:

@@ -1,6 +1,7 @@
 """Data: where samples come from, what happens to the pictures, and how they become batches.
 
     source[index] -> (picture, labels)    folder.py, world.py; pictures are decoded by decode.py
+                                          video.py: clips.py says which frames, isolated.py has them decoded
     view(picture) -> square               views.py
     Loader.batches(start, stop) -> Batch  loader.py
     bad samples -> quarantine.jsonl       quarantine.py; ``jepakit data check`` is check.py
@@ -32,10 +33,14 @@ class BadSample(Exception):
 
 @hookimpl
 def jepakit_register(registrar: Any) -> None:
-    """The sources and the decoder that come with jepakit."""
+    """The sources and the decoders that come with jepakit."""
     registrar.source("folder", "jepakit.data.folder:Folder")
+    registrar.source("video", "jepakit.data.video:Video")
     registrar.source("world", "jepakit.data.world:World")
     registrar.decoder("pillow", "jepakit.data.decode:Pillow")
+    registrar.decoder("decord", "jepakit.data.decoders:Decord")
+    registrar.decoder("pyav", "jepakit.data.decoders:PyAV")
+    registrar.decoder("torchcodec", "jepakit.data.decoders:TorchCodec")
 
 
 def open_source(data: Mapping[str, Any]) -> "Source":

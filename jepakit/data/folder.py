@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -52,7 +53,9 @@ class Folder:
         suffixes = self._decode.suffixes if extensions is None else tuple(map(_suffix, extensions))
         paths, self.others = scan(self.root, frozenset(suffixes))
         if not paths:
-            raise DataError(f"{self.root}: no picture in it (looked for {' '.join(suffixes)}{_listed(self.others)})")
+            raise DataError(
+                f"{self.root}: no picture in it (looked for {' '.join(suffixes)}{describe_others(self.others)})"
+            )
         if held_out is not None:
             require_folder(held_out, "data.held_out")
         names, self._labels = label(self.root, paths)
@@ -75,12 +78,12 @@ class Folder:
 
     def describe(self, index: int) -> str:
         """The file of sample ``index``, printable whatever bytes are in its name."""
-        return "".join(c if c.isprintable() else repr(c)[1:-1] for c in self.path(index))
+        return printable(self.path(index))
 
     def describe_all(self) -> str:
         """What was found, in one line: ``10,000 images in 10 classes``."""
         kind = f"in {len(self.classes['class']):,} classes" if self.classes else "without labels"
-        return f"{len(self):,} images {kind}{_listed(self.others)}"
+        return f"{len(self):,} images {kind}{describe_others(self.others)}"
 
     def format(self, index: int) -> str:
         """The format that a file is really in. Raises BadSample."""
@@ -94,7 +97,7 @@ class Folder:
         if not other.classes:
             raise DataError(f"data.held_out={self.held_out}: scores need classes, and it has no sub-folders")
         if self.classes:
-            _refuse_differing(self, other)
+            refuse_differing(self, other)
         return other
 
 
@@ -152,13 +155,13 @@ def label(root: str, paths: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
     return (), np.zeros(0, np.int32)
 
 
-def require_folder(path: str, key: str) -> str:
+def require_folder(path: str, key: str, what: str = "a folder of pictures") -> str:
     """The path, its ``~`` resolved. Raises DataError, naming the nearest sibling, if there is no such folder."""
     if not isinstance(path, str) or not path:
         raise ConfigError(f"{key}={path!r} must be the path of a folder")
     path = os.path.expanduser(path)
     if os.path.isfile(path):
-        raise DataError(f"{key}={path} is a file; a folder of pictures is needed")
+        raise DataError(f"{key}={path} is a file; {what} is needed")
     if not os.path.isdir(path):
         above, missing = os.path.split(os.path.abspath(path))
         while not os.path.isdir(above):
@@ -167,7 +170,13 @@ def require_folder(path: str, key: str) -> str:
     return path
 
 
-def _refuse_differing(train: Folder, held_out: Folder) -> None:
+def printable(path: str) -> str:
+    """The path in letters that can be printed, whatever bytes are in it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in path)
+
+
+def refuse_differing(train: Any, held_out: Any) -> None:
+    """Raises DataError where two sources, each with a ``root``, have not the same classes."""
     mine, theirs = set(train.classes["class"]), set(held_out.classes["class"])
     differ = [
         f"only in {root}: {', '.join(sorted(names)[:MANY])}{', ...' if len(names) > MANY else ''}"
@@ -205,7 +214,8 @@ def _suffix(extension: str) -> str:
     return "." + extension.lower().removeprefix(".")
 
 
-def _listed(others: Counter[str]) -> str:
+def describe_others(others: Counter[str]) -> str:
+    """How many files were left aside, and of which kinds, as the end of a line."""
     if not others:
         return ""
     kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in others.most_common(3))

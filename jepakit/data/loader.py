@@ -1,7 +1,7 @@
 """Samples become batches, the same ones whatever the number of workers, from any micro-batch on.
 
-Nothing here has a state: the order is a permutation of (seed, epoch), a view is drawn from (seed, epoch, index), and a
-sample that cannot be read is replaced by the next one of a permutation of (seed, index).
+Nothing here has a state: the order is a permutation of (seed, epoch), a view is drawn from (seed, epoch, index) and so
+is the clip of a video, and a sample that cannot be read is replaced by the next one of a permutation of (seed, index).
 """
 
 import contextlib
@@ -66,7 +66,7 @@ class Loader:
                 f"the data set has {len(source)} samples, fewer than the {o.batch_size * world} of one batch; "
                 f"give data.batch_size={max(1, len(source) // world)} or more data"
             )
-        self._stream = Stream(source, self.views, seed, self.options, self.device)
+        self._stream = Stream(source, self.views, seed, self.options, self.device, drawn=True)
 
     def __len__(self) -> int:
         """Micro-batches in an epoch; what is left over waits for the next permutation."""
@@ -107,12 +107,20 @@ def evaluation_batches(
 class Stream:
     """Keys in, batches out: worker processes, the transfer, and what is done on the device."""
 
-    def __init__(self, source: Source, views: tuple[View, ...], seed: int, options: DataOptions, device: torch.device):
+    def __init__(
+        self,
+        source: Source,
+        views: tuple[View, ...],
+        seed: int,
+        options: DataOptions,
+        device: torch.device,
+        drawn: bool = False,
+    ):
         channels = getattr(source, "channels", len(options.mean))
         if channels != len(options.mean):
             raise ConfigError(f"data.mean has {len(options.mean)} channels, the pictures have {channels}")
         self.views, self.device = views, device
-        self._samples = Samples(source, views, seed, fit=device.type != "cuda")
+        self._samples = Samples(source, views, seed, fit=device.type != "cuda", drawn=drawn)
         self._normalise = Normalise(options.mean, options.std, device)
         self._workers = workers(options.workers)
 

@@ -45,31 +45,40 @@ class Parts(NamedTuple):
 
 
 class Samples(Dataset):
-    """The source seen through views: the key ``(epoch, index)`` says all there is to know. Spawn-safe."""
+    """The source seen through views: the key ``(epoch, index)`` says all there is to know. Spawn-safe.
 
-    def __init__(self, source: Source, views: tuple[View, ...], seed: int, fit: bool):
+    With ``drawn``, a source that has clips to choose from (``sample``) chooses by chance; else it gives its one answer.
+    """
+
+    def __init__(self, source: Source, views: tuple[View, ...], seed: int, fit: bool, drawn: bool = False):
         self.source, self.views, self.seed, self.fit = source, views, seed, fit
+        self._draw = getattr(source, "sample", None) if drawn else None
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, asked = key
-        picture, labels, index, replaced = self.read(asked)
+        picture, labels, index, replaced = self.read(asked, epoch)
         rng = seeds.generator(self.seed, "view", epoch, asked)
         taken = [view.take(picture, rng) for view in self.views]
         pieces = (view.fit(piece) if self.fit else piece for view, (piece, _) in zip(self.views, taken, strict=True))
         return Sample(tuple(pieces), tuple(flip for _, flip in taken), labels, index, replaced)
 
-    def read(self, asked: int) -> tuple[Tensor, dict[str, int | float], int, list[dict[str, Any]]]:
+    def read(self, asked: int, epoch: int = 0) -> tuple[Tensor, dict[str, int | float], int, list[dict[str, Any]]]:
         """Sample ``asked``, or the first readable one after it in its keyed permutation. Raises DataError."""
         bad: list[tuple[int, BadSample]] = []
         for index in self._candidates(asked):
             try:
-                picture, labels = self.source[index]
+                picture, labels = self._one(index, epoch)
             except BadSample as error:
                 bad.append((index, error))
                 continue
             replaced = [{"index": i, "path": e.path, "reason": e.reason, "replaced_by": index} for i, e in bad]
             return picture, labels, index, replaced
         raise DataError(f"{len(bad)} samples in a row could not be read, the last one was {bad[-1][1]}")
+
+    def _one(self, index: int, epoch: int) -> tuple[Tensor, dict[str, int | float]]:
+        if self._draw is None:
+            return self.source[index]
+        return self._draw(index, seeds.generator(self.seed, "clip", epoch, index))
 
     def _candidates(self, asked: int) -> Iterable[int]:
         yield asked

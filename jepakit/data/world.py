@@ -1,4 +1,4 @@
-"""A small world without files: textured things that lie, and move, in front of a textured ground.
+"""A small world without files: textured things that lie, or move (motion.py), in front of a textured ground.
 
 A picture is drawn from (seed, split, index) alone. What is asked of it are shapes, textures, sizes and places. Colours,
 places, angles, light and ground are drawn anew for each picture, and all shapes cover the same area, so that single
@@ -6,29 +6,21 @@ pixels and their mean tell next to nothing.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from jepakit import seeds
+from jepakit.data.balance import spread, stir
+from jepakit.data.motion import COLLISIONS, MOTIONS, ROOM, SPEEDS, Motion, copies, ways
+from jepakit.data.scene import CLASSES, FAR, GAP, Ground, Thing, bright, draw_ground, draw_things, fade
 from jepakit.errors import ConfigError
 
-SHAPES = ("disc", "square", "triangle")
-TEXTURES = ("striped", "checked", "ringed")
-CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
-MOTIONS = ("right", "down right", "down", "down left", "left", "up left", "up", "up right")
 SPLITS = ("train", "val", "test")
 
 COUNT = 4
 """Most things in a picture."""
-FOCUS = 0.72
-"""Radius of a thing at distance 1, where the picture reaches from -1 to 1."""
-FAR, GAP = 3.0, 1.3
-"""The farthest distance that there is; and how many times farther than the nearest all others are."""
-SPEED = (0.06, 0.12)
-"""Movement from frame to frame at distance 1."""
 FARTHEST = 1.56
 """The farthest corner of any shape, in radii."""
 GRAIN = 0.08
@@ -36,36 +28,18 @@ GRAIN = 0.08
 HELD_OUT = 2000
 """Samples that scores while training are computed on."""
 
-
-class Thing(NamedTuple):
-    """What there is to know about one thing. Lengths are in half pictures, angles in radians."""
-
-    shape: int
-    texture: int
-    place: np.ndarray
-    velocity: np.ndarray
-    radius: float
-    angle: float
-    spin: float
-    waves: float
-    phase: np.ndarray
-    colours: np.ndarray
-
-
-class Ground(NamedTuple):
-    """What lies behind: waves (across, down, phase, drift), two colours, and light (level, slope across, down)."""
-
-    waves: np.ndarray
-    colours: np.ndarray
-    light: tuple[float, float, float]
+Spots = list[tuple[float, float]]
+"""Places where one thing is to be seen: several where it reaches across the edge."""
 
 
 class World:
     """The built-in data source.
 
     Labels: ``class``, shape and texture of the nearest thing; ``count``, how many there are; ``distance`` of the
-    nearest one (its radius is ``FOCUS / distance``); for clips also ``motion``, where the nearest one goes. Classes,
-    counts and motions are balanced: all their combinations occur equally often.
+    nearest one (its radius is ``FOCUS / distance``); for clips also ``motion``, where the nearest one goes, and
+    ``speed``. Clips of several things that leave room for it (``near`` from ``ROOM`` on) have at least two things and
+    the label ``collision``: does the second nearest bounce off the nearest, or pass by? All labels but the distance are
+    balanced: all their combinations occur equally often.
 
     Args:
         length: number of samples.
@@ -108,7 +82,9 @@ class World:
         self.length, self.side, self.split, self.frames, self.seed = length, side, split, frames, seed
         self.classes: dict[str, tuple[str, ...]] = {"class": CLASSES, "count": tuple(map(str, range(things + 1)))}
         if frames > 1:
-            self.classes["motion"] = MOTIONS
+            self.classes |= {"motion": MOTIONS, "speed": SPEEDS}
+        if frames > 1 and things > 1 and near[0] >= ROOM:
+            self.classes["collision"] = COLLISIONS
         line = (np.arange(side, dtype=np.float32) + 0.5) * (2 / side) - 1
         self._x, self._y = line[None, :], line[:, None]
 
@@ -119,17 +95,27 @@ class World:
         """The picture, uint8 ``3 T H W``, and its labels."""
         if not 0 <= index < self.length:
             raise IndexError(f"sample {index} of {self.length}")
-        rng = np.random.Generator(np.random.PCG64(seeds.key(self.seed, "world", self.split, index)))
-        kind, fewer, motion = spread(index, (len(CLASSES), self.things, len(MOTIONS)), self.seed, self.split)
-        count = fewer + 1
-        things, distance = draw_things(rng, kind, count, motion, self.near)
+        rng = generator(self.seed, "world", self.split, index)
+        labels, motion = self._ask(index)
+        things, distance = draw_things(rng, labels["class"], labels["count"], self.near)
         if self.colour < 1:
             things = [thing._replace(colours=fade(bright(thing.colours), self.colour)) for thing in things]
         ground, grain = draw_ground(rng, self.colour), rng.random((3, self.side, self.side), dtype=np.float32)
-        frames = [self._paint(things, ground, grain, time - (self.frames - 1) / 2) for time in range(self.frames)]
-        labels = {"class": kind, "count": count, "distance": distance}
-        picture = torch.from_numpy(np.stack(frames, 1))
-        return picture, labels | {"motion": motion} if self.frames > 1 else labels
+        spots = self._spots(generator(self.seed, "motion", self.split, index), things, motion)
+        frames = [self._paint(things, at, ground, grain, i - (self.frames - 1) / 2) for i, at in enumerate(spots)]
+        return torch.from_numpy(np.stack(frames, 1)), labels | {"distance": distance}
+
+    def _ask(self, index: int) -> tuple[dict[str, int], Motion | None]:
+        """The balanced labels of a sample, and what those of a clip say of its motion."""
+        if self.frames == 1:
+            kind, fewer, _ = spread(index, (len(CLASSES), self.things, len(MOTIONS)), self.seed, self.split)
+            return {"class": kind, "count": fewer + 1}, None
+        moving = {name: len(values) for name, values in self.classes.items() if name in Motion._fields}
+        fewest = 2 if "collision" in moving else 1
+        sizes = (len(CLASSES), self.things + 1 - fewest, *moving.values())
+        kind, more, *digits = spread(stir(index, math.prod(sizes)), sizes, self.seed, self.split)
+        asked = dict(zip(moving, digits, strict=True))
+        return {"class": kind, "count": fewest + more} | asked, Motion(**asked)
 
     def describe(self, index: int) -> str:
         """The key that the sample is drawn from."""
@@ -145,11 +131,22 @@ class World:
         split = "val" if self.split == "train" else "test"
         return World(HELD_OUT, self.side, split, self.frames, self.seed, self.things, self.near, self.colour)
 
-    def _paint(self, things: list[Thing], ground: Ground, grain: np.ndarray, time: float) -> np.ndarray:
+    def _spots(self, rng: np.random.Generator, things: list[Thing], motion: Motion | None) -> list[list[Spots]]:
+        """For each frame and each thing, the places where it is to be seen."""
+        if motion is None:
+            return [[[(float(thing.place[0]), float(thing.place[1]))] for thing in things]]
+        places = ways(rng, [thing.radius for thing in things], motion, self.frames)
+        reach = [FARTHEST * thing.radius for thing in things]
+        return [[copies(*each) for each in zip(at, reach, strict=True)] for at in places.swapaxes(0, 1)]
+
+    def _paint(
+        self, things: list[Thing], spots: list[Spots], ground: Ground, grain: np.ndarray, time: float
+    ) -> np.ndarray:
         """One frame, uint8 ``3 H W``: ground, things from far to near, light, grain."""
         canvas = self._ground(ground, time)
-        for thing in things:
-            self._lay(canvas, thing, time)
+        for thing, places in zip(things, spots, strict=True):
+            for x, y in places:
+                self._lay(canvas, thing, x, y, time)
         level, across, down = ground.light
         canvas *= level + across * self._x + down * self._y
         canvas += GRAIN * (grain - 0.5)
@@ -162,9 +159,8 @@ class World:
             wave += np.sin(across * self._x + (down * self._y + (phase + drift * time)) + wave)
         return mix(ground.colours, 0.5 + wave / (2 * len(ground.waves)))
 
-    def _lay(self, canvas: np.ndarray, thing: Thing, time: float) -> None:
-        """Lay one thing over what is there, where it is by now."""
-        x, y = (thing.place + thing.velocity * time).tolist()
+    def _lay(self, canvas: np.ndarray, thing: Thing, x: float, y: float, time: float) -> None:
+        """Lay one thing over what is there, turned as it is by now."""
         columns, rows = self._reach(x, thing.radius), self._reach(y, thing.radius)
         angle = thing.angle + thing.spin * time
         cosine, sine = math.cos(angle) / thing.radius, math.sin(angle) / thing.radius
@@ -178,6 +174,11 @@ class World:
         """The pixels of one axis that a thing may cover."""
         low, high = ((centre + sign * FARTHEST * radius + 1) * self.side / 2 for sign in (-1, 1))
         return slice(max(int(low) - 1, 0), max(int(high) + 2, 0))
+
+
+def generator(*key: int | str) -> np.random.Generator:
+    """Random numbers for one key."""
+    return np.random.Generator(np.random.PCG64(seeds.key(*key)))
 
 
 def mix(colours: np.ndarray, share: np.ndarray) -> np.ndarray:
@@ -206,75 +207,3 @@ def texture(thing: Thing, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     else:
         wave = np.sin(k * np.sqrt(u * u + v * v) + p)
     return (0.5 + 1.2 * wave).clip(0, 1)
-
-
-def spread(index: int, sizes: tuple[int, ...], *key: int | str) -> list[int]:
-    """A digit below each of ``sizes``: all combinations once in every run of as many indices, in no order.
-
-    Every n-th sample is then as balanced as all of them, whatever n.
-    """
-    digits = []
-    for size in sizes:
-        index, digit = divmod(index, size)
-        digits.append((digit + seeds.key(*key, size, index)) % size)
-    return digits
-
-
-def draw_things(
-    rng: np.random.Generator, kind: int, count: int, motion: int, near: tuple[float, float]
-) -> tuple[list[Thing], float]:
-    """``count`` things, the farthest first, the last one of class ``kind``; and the distance of the last one."""
-    r = rng.random((count, 18))
-    nearest = near[0] + (near[1] - near[0]) * r[0, 0]
-    beyond = np.sort(r[1:, 0])[::-1] * (FAR - GAP * nearest) + GAP * nearest
-    heading = (motion + 0.6 * (r[0, 1] - 0.5)) * math.tau / len(MOTIONS)
-    others = [
-        draw_thing(row, int(row[2] * len(CLASSES)), distance, row[1] * math.tau)
-        for row, distance in zip(r[1:], beyond.tolist(), strict=True)
-    ]
-    return [*others, draw_thing(r[0], kind, nearest, heading)], float(nearest)
-
-
-def draw_thing(row: np.ndarray, kind: int, distance: float, heading: float) -> Thing:
-    """One thing from uniform numbers. It lies in the picture for the most part; the farther, the slower it seems."""
-    shape, texture = divmod(kind, len(TEXTURES))
-    radius, speed = FOCUS / distance, (SPEED[0] + (SPEED[1] - SPEED[0]) * row[3]) / distance
-    return Thing(
-        shape=shape,
-        texture=texture,
-        place=(2 * row[4:6] - 1) * (1 - 0.8 * radius),
-        velocity=np.array([math.cos(heading), math.sin(heading)]) * speed,
-        radius=radius,
-        angle=row[6] * math.tau,
-        spin=(row[7] - 0.5) * 0.2,
-        waves=6.0 + 3.0 * row[8],
-        phase=row[9:11] * math.tau,
-        colours=np.stack([row[12:15], apart(row[12:15], row[15:18])]).astype(np.float32),
-    )
-
-
-def apart(colour: np.ndarray, row: np.ndarray) -> np.ndarray:
-    """Another colour that can be told from the first: each channel goes towards its farther end."""
-    return colour + (0.35 + 0.6 * row) * np.where(colour < 0.5, 1 - colour, -colour)
-
-
-def bright(colours: np.ndarray) -> np.ndarray:
-    """The first colour, and one that differs from it by as much in all channels."""
-    away = np.abs(colours[1] - colours[0]).mean() * (1 if colours[0].mean() < 0.5 else -1)
-    return np.stack([colours[0], colours[0] + away])
-
-
-def fade(colours: np.ndarray, share: float) -> np.ndarray:
-    """Each colour, ``2 3``, moved towards the grey of its mean until ``share`` of the way is left."""
-    grey = colours.mean(1, keepdims=True)
-    return (grey + (colours - grey) * share).astype(np.float32)
-
-
-def draw_ground(rng: np.random.Generator, colour: float) -> Ground:
-    """Three waves, two colours and a light from one side."""
-    r = rng.random((3, 8))
-    angle, pace = r[:, 0] * math.tau, 2 + 8 * r[:, 1]
-    waves = np.stack([np.cos(angle) * pace, np.sin(angle) * pace, r[:, 2] * math.tau, (r[:, 3] - 0.5) * 0.6], 1)
-    light = 0.65 + 0.5 * r[0, 6], 0.6 * (r[0, 7] - 0.5), 0.6 * (r[1, 7] - 0.5)
-    colours = r[:, 4:6].T.astype(np.float32)
-    return Ground(waves.astype(np.float32), colours if colour == 1 else fade(colours, colour), light)
