@@ -2,6 +2,8 @@
 
     extract, raw_pixels -> Extracted    features.py
     knn, linear                         protocols.py, what a score means
+    attentive                           attentive.py, a probe that looks at all tokens
+    pixel_tokens                        controls.py, what there is to beat
     divide                              data.py, what is fitted on and what is tested on
     rows, remarks, the file             table.py
     Monitor                             monitor.py, a score while training

@@ -3,18 +3,20 @@
 import dataclasses
 import datetime
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 
 from jepakit.device import pick_device
 from jepakit.errors import ConfigError, nearest
-from jepakit.evaluate import table
-from jepakit.evaluate.data import Division, divide
-from jepakit.evaluate.features import Reading, extract, raw_pixels
+from jepakit.evaluate import controls, features, table
+from jepakit.evaluate.attentive import Settings
+from jepakit.evaluate.data import Division, Part, divide
+from jepakit.evaluate.features import Extracted, Reading
 from jepakit.evaluate.protocols import NAMES, Vote
 
 
@@ -23,7 +25,7 @@ class EvalOptions:
     """What ``jepakit eval`` understands, beside ``run`` and ``data.<key>``."""
 
     protocol: str = "all"
-    """knn | linear | all"""
+    """knn | linear | all (both) | attentive (slow: it learns)"""
     weights: str = "target"
     """target (the teacher, where there is one) | online"""
     fit_root: str | None = None
@@ -39,9 +41,25 @@ class EvalOptions:
     """auto | cpu | cuda | cuda:N"""
     precision: str = "fp32"
     """fp32 | bf16 (autocast)"""
+    probe_depth: int = Settings().depth
+    """Of the attentive probe: 1 is V-JEPA's, 4 (three blocks before the query looks) is V-JEPA 2's."""
+    probe_heads: int | None = Settings().heads
+    """Its heads; null: as many as the encoder's."""
+    probe_epochs: int = Settings().epochs
+    probe_batch: int = Settings().batch_size
+    """Passes over the fit samples, and samples for each step."""
+    probe_lr: tuple[float, ...] = Settings().lrs
+    probe_wd: tuple[float, ...] = Settings().weight_decays
+    """Learning rates and weight decays that are tried, each with each: probe_lr=[1e-3,3e-4]"""
+    probe_seed: int = Settings().seed
+    """Of its weights and the order of samples."""
+    probe_memory: float = 8.0
+    """GiB that the tokens of the fit samples may take, and those of the test samples."""
 
 
-CHOICES = {"protocol": (*NAMES, "all"), "weights": ("target", "online"), "precision": ("fp32", "bf16")}
+CHOICES = {"protocol": (*NAMES, "attentive", "all"), "weights": ("target", "online"), "precision": ("fp32", "bf16")}
+POSITIVE = ("k", "temperature", "limit", "probe_depth", "probe_heads", "probe_epochs", "probe_batch", "probe_lr")
+POSITIVE += ("probe_memory",)
 
 
 class Models(NamedTuple):
@@ -89,9 +107,11 @@ def read(options: Mapping[str, Any]) -> tuple[EvalOptions, dict[str, Any]]:
     for key, allowed in CHOICES.items():
         if (value := getattr(chosen, key)) not in allowed:
             raise ConfigError(f"unknown {key} {value!r}{nearest(value, allowed)}; known: {', '.join(allowed)}")
-    for key in ("k", "temperature", "limit"):
-        if (value := getattr(chosen, key)) is not None and value <= 0:
+    for key in POSITIVE:
+        if (value := getattr(chosen, key)) is not None and min(value if isinstance(value, tuple) else (value,)) <= 0:
             raise ConfigError(f"{key}={value}: it must be above 0")
+    if min(chosen.probe_wd) < 0:
+        raise ConfigError(f"probe_wd={chosen.probe_wd}: it must not be below 0")
     return chosen, given
 
 
@@ -106,23 +126,46 @@ def load(run: Path, config: Mapping[str, Any], weights: str) -> Models:
 
 
 def compare(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:
-    """The whole result: three rows, a column for each protocol, and what has to be known to read them."""
-    device = pick_device(options.device)
+    """The whole result: the rows, a column for each protocol, and what has to be known to read them."""
+    device, whole = pick_device(options.device), options.protocol == "attentive"
     reading = Reading(config["data"], device, options.precision, options.label)
-    readers = {
-        "trained encoder": lambda part: extract(models.trained.to(device), part.source, reading, part.rows),
-        "random encoder": lambda part: extract(models.random.to(device), part.source, reading, part.rows),
-        "raw pixels": lambda part: raw_pixels(part.source, reading, part.rows),
-    }
+    reading = reading._replace(memory=options.probe_memory) if whole else reading
+    clips = features.moving(division.test.source, reading, division.test.rows)
     names = NAMES if options.protocol == "all" else (options.protocol,)
-    vote, rows, skipped = Vote(options.k, options.temperature), [], ((), ())
-    for name, reader in readers.items():
+    how = _settings(options, config, device) if whole else Vote(options.k, options.temperature)
+    rows, skipped = [], ((), ())
+    for name, reader in _readers(models, reading, whole, clips).items():
         print(f"{name}: reading {len(division.fit.rows):,} + {len(division.test.rows):,} samples", file=sys.stderr)
         fit, test = reader(division.fit), reader(division.test)
-        rows.append(table.row(name, fit, test, division.classes, names, vote))
+        rows.append(table.row(name, fit, test, division.classes, names, how))
         skipped = fit.skipped, test.skipped
     about = _about(models, division, config, options) | _data(division, *skipped)
-    return table.result(rows, names, vote, about)
+    return table.result(rows, names, how, about)
+
+
+def _readers(models: Models, reading: Reading, whole: bool, clips: bool) -> dict[str, Callable[[Part], Extracted]]:
+    """How each row of the table gets its features: one vector for each sample, or ``whole``, all tokens."""
+    read = features.tokens if whole else features.extract
+
+    def encoded(backbone: nn.Module) -> Callable[[Part], Extracted]:
+        return lambda part: read(backbone.to(reading.device), part.source, reading, part.rows)
+
+    def pixels(change: features.Change | None) -> Callable[[Part], Extracted]:
+        if whole:
+            return lambda part: controls.pixel_tokens(models.trained, part.source, reading, part.rows, change)
+        return lambda part: features.raw_pixels(part.source, reading, part.rows, change=change)
+
+    rows = [encoded(models.trained), encoded(models.random), pixels(None)]
+    rows += [pixels(controls.mean_frame), pixels(controls.frame_difference)] if clips else []
+    return dict(zip(table.ROWS + table.CLIP_ROWS, rows, strict=False))
+
+
+def _settings(options: EvalOptions, config: Mapping[str, Any], device: torch.device) -> Settings:
+    """The attentive probe's; it has the encoder's heads where nobody says otherwise."""
+    o, own = options, (config.get("encoder") or {}).get("heads")
+    return Settings(
+        o.probe_depth, o.probe_heads or own, o.probe_epochs, o.probe_batch, o.probe_lr, o.probe_wd, o.probe_seed, device
+    )
 
 
 def _about(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:
@@ -151,6 +194,10 @@ def _typed(key: str, value: Any, wanted: Any) -> Any:
     """A value of the type of its option; words of the command line become numbers."""
     if value in (None, "null", "none") and "None" in str(wanted):
         return None
+    if "tuple" in str(wanted):
+        words = value.strip("[]()").split(",") if isinstance(value, str) else value
+        words = words if isinstance(words, list | tuple) and words else [words]
+        return tuple(_typed(key, word, float) for word in words)
     kind = next(kind for kind in (int, float, str) if kind.__name__ in str(wanted))
     try:
         return kind(value)

@@ -4,6 +4,7 @@ Nothing here leaves a trace: random state, gradients and the modes of the module
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -22,11 +23,17 @@ from jepakit.types import Features
 WORKERS_PAY = 512
 """Samples below which starting worker processes takes longer than decoding."""
 
+Change = Callable[[Tensor], Tensor]
+"""What a control makes of clips ``B C T H W`` before it reads them."""
+
 
 class Extracted(NamedTuple):
-    """Features of n samples, in the order of ``index``, and what could not be read (a line for each sample)."""
+    """Features of n samples, in the order of ``index``, and what could not be read (a line for each sample).
 
-    x: Float[Tensor, "n D"]
+    ``x`` is one vector for each sample, or all its tokens, ``n N D``.
+    """
+
+    x: Float[Tensor, "n *D"]
     y: Int[Tensor, "n"]
     index: Int[Tensor, "n"]
     skipped: tuple[str, ...] = ()
@@ -39,12 +46,14 @@ class Extracted(NamedTuple):
 class Reading(NamedTuple):
     """How samples are read: ``data`` is ``config["data"]`` (size, mean, std, batch_size, workers), ``precision`` is
     fp32 or bf16 (autocast), ``label`` the label to bring along; with None nothing is asked of the labels, ``y`` is -1.
+    ``memory`` bounds what the features of one reading may take, in GiB.
     """
 
     data: Mapping[str, Any]
     device: torch.device | str = "cpu"
     precision: str = "fp32"
     label: str | None = "class"
+    memory: float = math.inf
 
 
 def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Tensor, "n"] | None = None) -> Extracted:
@@ -59,25 +68,55 @@ def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Ten
             return pool(backbone(pixels))
 
     with undisturbed(backbone):
-        return _collect(encode, source, reading, rows)
+        return collect(encode, source, reading, rows)
 
 
-def raw_pixels(source: Source, reading: Reading, rows: Int[Tensor, "n"] | None = None, side: int = 16) -> Extracted:
-    """The control: pictures of ``side`` pixels, values 0 to 1, as features; of a clip its first and its last frame."""
+def tokens(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Tensor, "n"] | None = None) -> Extracted:
+    """As ``extract``, but all patch tokens of the last layer, ``n N D``, and in float16: there are many of them.
+
+    Values that float16 cannot hold are infinite, which every protocol refuses.
+    """
+
+    def encode(pixels: Tensor) -> Tensor:
+        with autocast(pixels.device, reading.precision):
+            return _last(backbone(pixels)).half()
+
+    with undisturbed(backbone):
+        return collect(encode, source, reading, rows)
+
+
+def raw_pixels(
+    source: Source,
+    reading: Reading,
+    rows: Int[Tensor, "n"] | None = None,
+    side: int = 16,
+    change: Change | None = None,
+) -> Extracted:
+    """The control: pictures of ``side`` pixels, values 0 to 1, as features; of a clip its first and its last frame.
+
+    With ``change``, of what that makes of a clip.
+    """
     mean, std = (torch.tensor(list(reading.data[name])).view(-1, 1, 1, 1) for name in ("mean", "std"))
 
     def flatten(pixels: Tensor) -> Tensor:
-        frames = sorted({0, pixels.shape[2] - 1})
-        bare = pixels[:, :, frames].cpu() * std + mean
-        return nn.functional.interpolate(bare, size=(len(frames), side, side), mode="area").flatten(1)
+        bare = pixels.cpu() * std + mean
+        bare = bare if change is None else change(bare)
+        bare = bare[:, :, sorted({0, bare.shape[2] - 1})]
+        return nn.functional.interpolate(bare, size=(bare.shape[2], side, side), mode="area").flatten(1)
 
-    return _collect(flatten, source, reading, rows)
+    return collect(flatten, source, reading, rows)
+
+
+def moving(source: Source, reading: Reading, rows: Int[Tensor, "n"]) -> bool:
+    """Whether the samples are clips of more than one frame, as far as the first tells."""
+    data = Reading(dict(reading.data) | {"workers": 0})
+    with contextlib.closing(_batches(source, data, rows[:1])) as batches:
+        return next(batches).views[0].shape[2] > 1
 
 
 def pool(features: Features) -> Float[Tensor, "B D"]:
     """One vector a sample: the mean over the tokens of the last level, in float32."""
-    last = features[-1] if isinstance(features, tuple) else features
-    return last.float().mean(1)
+    return _last(features).float().mean(1)
 
 
 def samples(count: int, limit: int | None = None) -> Int[Tensor, "n"]:
@@ -119,23 +158,42 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _collect(compute: Callable[[Tensor], Tensor], source: Source, reading: Reading, rows: Tensor | None) -> Extracted:
+def _last(features: Features) -> Tensor:
+    return features[-1] if isinstance(features, tuple) else features
+
+
+def collect(compute: Callable[[Tensor], Tensor], source: Source, reading: Reading, rows: Tensor | None) -> Extracted:
     """Compute features batch by batch. The loader replaces what cannot be read; a score must not count it twice."""
     if reading.label is not None:
         check_label(source, reading.label)
     asked = torch.arange(len(source)) if rows is None else rows
-    x, y, index, skipped = [], [], [], []
+    x, y, index, skipped = torch.empty(0), [], [], []
     size = read_options(reading.data).batch_size
     for wanted, batch in zip(asked.split(size), _batches(source, reading, asked), strict=True):
         good = batch.index == wanted
         skipped += [f"{bad['path']}: {bad['reason']}" for bad in batch.replaced if bad["index"] in wanted[~good]]
         if good.any():
-            x.append(compute(batch.views[0][good.to(batch.views[0].device)]).float().cpu())
+            found = compute(batch.views[0][good.to(batch.views[0].device)]).cpu()
+            x = x if index else _room(found, len(asked), reading.memory)
+            x[sum(map(len, index)) :][: len(found)] = found
             y.append(batch.labels[reading.label].cpu()[good] if reading.label else torch.full_like(wanted[good], -1))
             index.append(wanted[good])
-    if not x:
+    if not index:
         raise DataError(f"none of {len(asked)} samples can be read" + (f"; first: {skipped[0]}" if skipped else ""))
-    return Extracted(torch.cat(x), torch.cat(y).long(), torch.cat(index), tuple(dict.fromkeys(skipped)))
+    return Extracted(x[: sum(map(len, index))], torch.cat(y).long(), torch.cat(index), tuple(dict.fromkeys(skipped)))
+
+
+def _room(like: Tensor, count: int, memory: float) -> Tensor:
+    """Room for the features of ``count`` samples. Raises DataError where it is more than ``memory`` GiB."""
+    each = like[0].numel() * like.element_size()
+    if each * count > memory * 2**30:
+        shape = " x ".join(map(str, like.shape[1:]))
+        raise DataError(
+            f"the features of {count:,} samples ({shape}, {str(like.dtype).removeprefix('torch.')}) take "
+            f"{each * count / 2**30:.3g} GiB, more than probe_memory={memory:g}: set limit= so that no more than "
+            f"{int(memory * 2**30 / each):,} samples are read at once, or a larger probe_memory="
+        )
+    return like.new_empty(count, *like.shape[1:])
 
 
 def _batches(source: Source, reading: Reading, rows: Tensor) -> Iterator:

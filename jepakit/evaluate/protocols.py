@@ -94,7 +94,7 @@ def interval(score: float, samples: int) -> tuple[float, float]:
 def check(train: Extracted, test: Extracted) -> None:
     """Refuse features that no protocol can score, as DataError."""
     for name, part in (("fit", train), ("test", test)):
-        bad = int((~torch.isfinite(part.x).all(1)).sum())
+        bad = int((~torch.isfinite(part.x.flatten(1)).all(1)).sum())
         if bad:
             raise DataError(f"the features of {bad} of {len(part.x)} {name} samples are not finite: no score")
     if len(train.y.unique()) < 2:

@@ -7,18 +7,28 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from jepakit.evaluate import attentive
 from jepakit.evaluate.features import Extracted
 from jepakit.evaluate.protocols import Vote, describe, interval, knn, linear
+
+How = Vote | attentive.Settings
+"""What a score depends on, beside the features."""
 
 ROWS = ("trained encoder", "random encoder", "raw pixels")
 """Every table has all of them: a score that does not clearly beat the other two is no sign of learning."""
 
+CLIP_ROWS = ("mean frame", "frame difference")
+"""A table of clips has these too: raw pixels without what moves, and without what stays."""
 
-def score(name: str, fit: Extracted, test: Extracted, classes: int, vote: Vote) -> dict[str, Any]:
+
+def score(name: str, fit: Extracted, test: Extracted, classes: int, how: How) -> dict[str, Any]:
     """One cell: the accuracy, its interval, the samples behind it, and for a probe what was chosen."""
     more: dict[str, Any] = {}
-    if name == "knn":
-        value = knn(fit, test, classes, *vote)
+    if isinstance(how, attentive.Settings):
+        value, *rest = attentive.attentive(fit, test, classes, how)
+        more = dict(zip(attentive.Outcome._fields[1:], rest, strict=True))
+    elif name == "knn":
+        value = knn(fit, test, classes, *how)
     else:
         value, *rest = linear(fit, test)
         more = dict(zip(("alpha", "tried"), rest, strict=True))
@@ -26,15 +36,17 @@ def score(name: str, fit: Extracted, test: Extracted, classes: int, vote: Vote) 
     return {"score": value, "low": low, "high": high, "fit": len(fit.y), "test": len(test.y), **more}
 
 
-def row(name: str, fit: Extracted, test: Extracted, classes: int, names: tuple[str, ...], vote: Vote) -> dict[str, Any]:
+def row(name: str, fit: Extracted, test: Extracted, classes: int, names: tuple[str, ...], how: How) -> dict[str, Any]:
     """One row: a name, the width of its features, and a cell for each protocol."""
-    cells = {protocol: score(protocol, fit, test, classes, vote) for protocol in names}
-    return {"name": name, "width": fit.x.shape[1], **cells}
+    cells = {protocol: score(protocol, fit, test, classes, how) for protocol in names}
+    return {"name": name, "width": fit.x.shape[-1], **cells}
 
 
-def result(rows: list[dict[str, Any]], names: tuple[str, ...], vote: Vote, about: dict[str, Any]) -> dict[str, Any]:
+def result(rows: list[dict[str, Any]], names: tuple[str, ...], how: How, about: dict[str, Any]) -> dict[str, Any]:
     """The whole result as it is written: ``about`` tells of the run and the data."""
-    protocols = {name: describe(name, vote) for name in names}
+    protocols = {
+        name: attentive.describe(how) if isinstance(how, attentive.Settings) else describe(name, how) for name in names
+    }
     return {"format": 1, **about, "protocols": protocols, "rows": rows}
 
 
@@ -54,6 +66,8 @@ def remarks(result: dict[str, Any]) -> list[str]:
         said.append("knn: k = {k}, temperature {temperature}".format(**result["protocols"]["knn"]))
     for each in result["rows"] if "linear" in cells else []:
         said.append(f"linear: {each['name']} with alpha {each['linear']['alpha']:g}")
+    for each in result["rows"] if "attentive" in cells else []:
+        said.append(_chosen(each["name"], each["attentive"]))
     for part in ("test", "fit"):
         if skipped := result[part]["skipped"]:
             said.append(f"{len(skipped)} {part} samples could not be read; first: {skipped[0]}")
@@ -118,6 +132,17 @@ def _free(folder: Path, stem: str) -> Path:
 
 def _cell(cell: dict[str, Any]) -> str:
     return "{score:.3f} [{low:.3f}, {high:.3f}]".format(**cell)
+
+
+def _chosen(name: str, cell: dict[str, Any]) -> str:
+    """What an attentive probe was fitted with, how it was found, and whether the grid may have been too small."""
+    tried = [each["held_out"] for each in cell["tried"]]
+    best = (
+        f"best of {len(tried)} on held-out fit samples, {min(tried):.3f} to {max(tried):.3f}" if tried else "as given"
+    )
+    lrs = sorted({each["lr"] for each in cell["tried"]})
+    edge = "; at the edge of the grid: try others" if len(lrs) > 2 and cell["lr"] in (lrs[0], lrs[-1]) else ""
+    return f"attentive: {name} with lr {cell['lr']:g}, weight decay {cell['weight_decay']:g} ({best}{edge})"
 
 
 def _conclusion(result: dict[str, Any]) -> list[str]:
