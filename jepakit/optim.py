@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from jepakit.schedule import cosine, warmup_cosine
+from jepakit.schedule import DECAYS, cosine
 
 
 def adamw(model: nn.Module, options: Mapping[str, Any]) -> torch.optim.AdamW:
@@ -32,7 +32,8 @@ def set_schedules(
     """Set learning rate and weight decay for ``step`` (from 0) of ``steps``; returns both."""
     total = int(steps * options["stretch"])
     warmup = int(options["warmup"] * epoch_steps)
-    lr = warmup_cosine(step, options["start_lr"], options["lr"], options["final_lr"], warmup, total)
+    rate = DECAYS[options["decay"]]
+    lr = rate(step, options["start_lr"], options["lr"], options["final_lr"], warmup, total)
     decay = cosine(step, options["weight_decay"], total)
     for group in optimizer.param_groups:
         group["lr"] = lr

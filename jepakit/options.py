@@ -30,14 +30,16 @@ class DataOptions:
 
 @dataclass
 class OptimOptions:
-    """AdamW and its schedules. Rates are per optimiser step, lengths in epochs of the data."""
+    """AdamW and its schedules. Rates are per optimiser step, lengths in epochs."""
 
     lr: float = 1e-3
     """Peak learning rate."""
     start_lr: float = 2e-4
     """Learning rate at the first step of the warm-up."""
     final_lr: float = 1e-6
-    """Learning rate at the end of the cosine."""
+    """Learning rate at the end of its decay."""
+    decay: str = "cosine"
+    """The way from the peak to there: cosine | linear."""
     warmup: float = 40.0
     """Epochs of linear warm-up."""
     stretch: float = 1.0
@@ -48,6 +50,10 @@ class OptimOptions:
     eps: float = 1e-8
     clip: float | None = None
     """Largest norm of the gradient; null: no clipping."""
+    clip_each: bool = False
+    """Clip backbone, predictor and what keeps features apart each by its own norm, not by that of all together."""
+    clip_after: float = 0.0
+    """Epochs before clipping begins."""
 
 
 @dataclass
@@ -55,7 +61,10 @@ class TrainerOptions:
     """The loop: how long, on what, and what is kept."""
 
     epochs: float = 300.0
-    """Passes over the data."""
+    """Passes over the data, or as many times ``epoch_steps``."""
+    epoch_steps: int | None = None
+    """Optimiser steps that are called an epoch, wherever a length is given in epochs (the released code's ipe); null:
+    as many as a pass over the data takes."""
     steps: int | None = None
     """Optimiser steps; given, it takes the place of ``epochs``."""
     accumulate: int | None = 1

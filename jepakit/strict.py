@@ -21,14 +21,16 @@ from jepakit.signature import literals
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "distance": ("smooth_l1", "l2", "l1"),
+    "optim.decay": ("cosine", "linear"),
     "trainer.precision": ("bf16", "fp32"),
     "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),
 }
 AT_LEAST = {
-    0: "data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup trainer.max_skips evaluate.every",
-    1: "data.batch_size data.size trainer.steps trainer.accumulate trainer.global_batch trainer.threads "
-    "trainer.log_every trainer.checkpoint_every trainer.keep evaluate.samples evaluate.k",
+    0: "data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup optim.clip_after "
+    "trainer.max_skips evaluate.every",
+    1: "data.batch_size data.size trainer.steps trainer.epoch_steps trainer.accumulate trainer.global_batch "
+    "trainer.threads trainer.log_every trainer.checkpoint_every trainer.keep evaluate.samples evaluate.k",
 }
 ABOVE_ZERO = "optim.stretch optim.eps optim.clip trainer.epochs evaluate.temperature"
 SPANS = {"data.crop_scale": 1.0, "data.crop_ratio": math.inf}
