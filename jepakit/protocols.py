@@ -150,9 +150,9 @@ class Format(Protocol):
 class Source(Protocol):
     """A data source: numbered samples, each ``(picture, labels)``; ``picture`` is uint8 ``C T H W`` of any size.
 
-    Raises ``jepakit.data.BadSample`` where a sample cannot be read. ``classes`` names the values of each label. A source
-    with clips to choose from may have ``sample(index, rng) -> (picture, labels)``: training calls it with the sample's
-    own generator; ``source[index]`` is the one fixed answer.
+    Raises ``jepakit.data.BadSample`` where a sample cannot be read. ``classes`` names the values of each label. A
+    source with clips to choose from may have ``sample(index, rng) -> (picture, labels)``: training calls it with the
+    sample's own generator; ``source[index]`` is the one fixed answer.
     """
 
     classes: dict[str, tuple[str, ...]]

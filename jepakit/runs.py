@@ -136,7 +136,9 @@ def newest(root: Path, recipe: str | None, config: Mapping[str, Any] | None = No
     return None
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any], but: Sequence[str] = ("run", "published")) -> dict[str, tuple]:
+def changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], but: Sequence[str] = ("run", "published")
+) -> dict[str, tuple]:
     """Settings that differ, by dotted key: before and after."""
     before, after = flatten(old), flatten(new)
     keys = [key for key in dict.fromkeys([*before, *after]) if key not in but]

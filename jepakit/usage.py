@@ -37,10 +37,13 @@ usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDE
   --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
 """,
     "eval": """\
-usage: jepakit eval run=FOLDER [protocol=knn|linear] [weights=target|online] [data.KEY=VALUE ...] [fit_root=FOLDER]
+usage: jepakit eval run=FOLDER [protocol=knn|linear|attentive] [weights=target|online] [data.KEY=VALUE ...]
+                    [fit_root=FOLDER] [label=NAME] [limit=N]
 
   data.root=/images    the images that are scored
   fit_root=/images     the images that neighbours are looked up in, or that the probe learns from
+  protocol=attentive   a probe that looks at all tokens; slow: limit=N probe_epochs=N probe_depth=1|4
+                       probe_lr=[...] probe_wd=[...]
 """,
     "compare": """\
 usage: jepakit compare RUN [RUN ...] [published=RECIPE] [out=FILE.md|FILE.csv]

@@ -11,8 +11,8 @@ LINES = {
     ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, data, tokenizer, "
     "masker, encoder, predictor, anti_collapse, optim, trainer, start, logger, "
     "evaluate, published, recipe",
-    ("train", "+optim.lrr=1"): "unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, warmup, "
-    "stretch, weight_decay, betas, eps, clip",
+    ("train", "+optim.lrr=1"): "unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, decay, "
+    "warmup, stretch, weight_decay, betas, eps, clip, clip_each, clip_after",
     ("train", "seed=one"): "seed: Value 'one' of type 'str' could not be converted to Integer",
     ("train", "seed=1", "seed=2"): "seed is given twice: seed=1 and seed=2",
     ("train", "run=a", "run=b"): "run is given twice: run=a and run=b",

@@ -89,6 +89,8 @@ def test_show_config(root):
     assert rows["seed"] == ["3", "command line"] and rows["encoder.width"][1] == "option encoder=vit_huge of plugin vit"
 
 
+WORLDS = [f"data=world{each}" for each in ("", "_moving", "_plain")]
+VIDEO = ["data=shelf", *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f"))]
 COMPLETIONS = {
     "jepakit tr": ["train"],
     "jepakit ": list(VERBS),
@@ -97,7 +99,7 @@ COMPLETIONS = {
     "jepakit data ": ["check"],
     "jepakit plugins --v": ["--verbose"],
     "jepakit train rec": ["recipe="],
-    f"jepakit train --plugin {STUB} data=": ["data=folder", "data=shelf", "data=world", "data=world_plain"],
+    f"jepakit train --plugin {STUB} data=": ["data=folder", *VIDEO, *WORLDS],
     f"jepakit --plugin {STUB} train masker=s": ["masker=stripes"],
     f"jepakit train --plugin {STUB} masker=stripes masker.w": ["masker.way=", "masker.width="],
     "jepakit train masker.targ": ["masker.target_aspect=", "masker.target_scale=", "masker.targets="],

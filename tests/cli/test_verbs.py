@@ -78,7 +78,7 @@ def test_doctor(cli, tmp_path):
 
     said = cli("doctor")
     rows = dict(line.split(maxsplit=1) for line in said.out.splitlines() if not line.startswith("plugin "))
-    assert said.code == 0 and rows["torch"] == version("torch") and "pillow" in rows["decoders"]
+    assert said.code == 0 and rows["torch"] == version("torch") and rows["decoder"] and "decoder pillow" in said.out
     assert "plugin vit" in said.out and f"GiB free for {tmp_path}/runs" in rows["disk"]
 
 

@@ -29,6 +29,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "folder": {"root": "pictures"},
     "video": {"root": "clips"},
     "video_vjepa2": {"root": "clips", "fps": None},  # folders of frames have no rate
+    "video_vjepa2_64f": {"root": "clips", "fps": None},
 }
 """Arguments of sources that have no default."""
 
