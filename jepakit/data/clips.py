@@ -8,8 +8,11 @@ The rules are those of the released V-JEPA code (src/datasets/video_dataset.py),
   repeats its last frame.
 * With fps, the stride is that of V-JEPA 2: the video's own rate, rounded up, over fps, rounded down; at least 1.
 * Of several clips each lies in its own equal part of the video.
+* Several clips to judge a video by (``segments``) lie so too; where these parts are shorter than a clip, they keep its
+  length, begin evenly spread, and overlap. In a video no longer than a clip all are alike.
 
-One corner is not kept: there the last place where a clip fits is never drawn.
+Three corners are not kept. There the last place where a clip fits is never drawn; clips that overlap leave out their
+last frames; and the clips that a video is judged by lie anywhere in their parts, where here they lie in the middle.
 """
 
 import math
@@ -24,7 +27,6 @@ class Sampling(NamedTuple):
     frames: int
     stride: int = 4
     fps: float | None = None
-    clips: int = 1
     min_frames: int = 2
     max_frames: int = 1_000_000
 
@@ -43,18 +45,14 @@ class Sampling(NamedTuple):
             raise ValueError("its frame rate is not known: give data.stride in place of data.fps")
         return max(1, int(math.ceil(fps) // self.fps))
 
-    def numbers(self, count: int, fps: float, part: int = 0, place: float | None = None) -> list[int]:
-        """The frames of clip ``part`` of a video of ``count`` frames.
+    def numbers(self, count: int, fps: float, part: int = 0, parts: int = 1, place: float | None = None) -> list[int]:
+        """The frames of the clip that lies in ``part`` of ``parts`` equal ones of a video of ``count`` frames.
 
-        ``place`` is where the clip lies, from 0 (first) to below 1 (last); None: in the middle.
+        ``place`` is where in its part, from 0 (first) to below 1 (last); None: in the middle.
         Raises ValueError for a video that is too short or too long.
         """
-        least = max(self.min_frames, self.clips)
-        if count < least:
-            raise ValueError(f"{count} frames, fewer than {least}")
-        if count > self.max_frames:
-            raise ValueError(f"{count:,} frames, more than max_frames={self.max_frames}")
-        step, length = self.step(fps), count // self.clips
+        self._refuse(count, max(self.min_frames, parts))
+        step, length = self.step(fps), count // parts
         first, span = part * length, self.frames * step
         if length > span:
             room = length - span
@@ -62,6 +60,22 @@ class Sampling(NamedTuple):
             return [first + start + n for n in spread(span, self.frames)]
         own = min(length // step, self.frames)
         return [first + n for n in (*spread(length, own), *[length - 1] * (self.frames - own))]
+
+    def segments(self, count: int, fps: float, clips: int) -> list[list[int]]:
+        """The frames of each of ``clips`` evenly spread over a video. Raises ValueError as ``numbers`` does."""
+        self._refuse(count, self.min_frames)
+        span = self.frames * self.step(fps)
+        if clips == 1 or count // clips > span:
+            return [self.numbers(count, fps, part, clips) for part in range(clips)]
+        whole = self._replace(min_frames=1).numbers(min(count, span), fps)
+        apart = max(count - span, 0) // (clips - 1)
+        return [[apart * clip + n for n in whole] for clip in range(clips)]
+
+    def _refuse(self, count: int, least: int) -> None:
+        if count < least:
+            raise ValueError(f"{count} frames, fewer than {least}")
+        if count > self.max_frames:
+            raise ValueError(f"{count:,} frames, more than max_frames={self.max_frames}")
 
 
 def spread(span: int, count: int) -> list[int]:

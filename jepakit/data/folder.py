@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from jepakit.data import BadSample
+from jepakit.data import BadSample, mix
+from jepakit.data.mix import Found
 from jepakit.errors import ConfigError, DataError, nearest
 from jepakit.protocols import Source
 
@@ -19,18 +20,19 @@ MANY = 5
 
 
 class Folder:
-    """The pictures under ``root``, in the order of their sorted paths.
+    """The pictures under ``root``, in the order of their sorted paths, or those of several roots (mix.py).
 
     Sub-folders are classes, and may be nested further. A lone sub-folder is looked through: the classes are the first
     level that branches. Where pictures lie beside sub-folders, all are unlabelled. Hidden files are skipped, links are
     followed, files with other suffixes are counted and reported by ``describe_all``.
 
     Args:
-        root: the folder.
+        root: the folder, or several: ``[a, b]``.
         held_out: a folder with the same classes, for the scores that are computed while training.
         decoder: registered name of the decoder.
         max_pixels: pictures of more pixels are refused before they are decoded.
         extensions: suffixes of the files to take; null: those that the decoder reads.
+        weights: shares of each epoch that the roots have while training; null: every picture once.
 
     Raises:
         DataError: there is no such folder, nothing to read in it, or it holds splits rather than classes.
@@ -38,29 +40,28 @@ class Folder:
 
     def __init__(
         self,
-        root: str,
+        root: str | list[str],
         held_out: str | None = None,
         decoder: str = "pillow",
         max_pixels: int = 64_000_000,
         extensions: list[str] | None = None,
+        weights: list[float] | None = None,
     ):
         from jepakit.plugins import discover
 
-        self.root, self.held_out = require_folder(root, "data.root"), held_out
+        self.held_out = held_out
+        several, self.weights = mix.roots(root, weights)
         self._same = {"decoder": decoder, "max_pixels": max_pixels, "extensions": extensions}
         self._decode = discover().get("decoder", decoder).load()(max_pixels=max_pixels)
         self.channels: int = self._decode.channels
         suffixes = self._decode.suffixes if extensions is None else tuple(map(_suffix, extensions))
-        paths, self.others = scan(self.root, frozenset(suffixes))
-        if not paths:
-            raise DataError(
-                f"{self.root}: no picture in it (looked for {' '.join(suffixes)}{describe_others(self.others)})"
-            )
+        found = mix.join([look(each, tuple(suffixes)) for each in several])
         if held_out is not None:
             require_folder(held_out, "data.held_out")
-        names, self._labels = label(self.root, paths)
-        self.classes: dict[str, tuple[str, ...]] = {"class": names} if names else {}
-        self._paths = Names(paths)
+        self.root, self.others, self.parts, self._labels = found.root, found.others, found.parts, found.labels
+        self.classes: dict[str, tuple[str, ...]] = {"class": found.names} if found.names else {}
+        self._paths = Names(found.paths)
+        self._roots = mix.describe(several, self.parts, weights)
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -83,22 +84,31 @@ class Folder:
     def describe_all(self) -> str:
         """What was found, in one line: ``10,000 images in 10 classes``."""
         kind = f"in {len(self.classes['class']):,} classes" if self.classes else "without labels"
-        return f"{len(self):,} images {kind}{describe_others(self.others)}"
+        return f"{len(self):,} images {kind}{describe_others(self.others)}{self._roots}"
 
     def format(self, index: int) -> str:
         """The format that a file is really in. Raises BadSample."""
         return self._decode.format(self.path(index))
 
     def held_out_source(self) -> Source | None:
-        """The labelled data for scores while training. Raises DataError if its classes are not those of ``root``."""
+        """The labelled data for scores while training; that of one root has its classes. Raises DataError."""
         if self.held_out is None:
             return None
         other = Folder(self.held_out, **self._same)
         if not other.classes:
             raise DataError(f"data.held_out={self.held_out}: scores need classes, and it has no sub-folders")
-        if self.classes:
+        if self.classes and len(self.parts) == 1:
             refuse_differing(self, other)
         return other
+
+
+def look(root: str, suffixes: tuple[str, ...]) -> Found:
+    """The pictures of one root. Raises DataError where there are none, or splits in place of classes."""
+    root = require_folder(root, "data.root")
+    paths, others = scan(root, frozenset(suffixes))
+    if not paths:
+        raise DataError(f"{root}: no picture in it (looked for {' '.join(suffixes)}{describe_others(others)})")
+    return Found(root, paths, *label(root, paths), others, (len(paths),))
 
 
 class Names:
@@ -158,7 +168,8 @@ def label(root: str, paths: list[str]) -> tuple[tuple[str, ...], np.ndarray]:
 def require_folder(path: str, key: str, what: str = "a folder of pictures") -> str:
     """The path, its ``~`` resolved. Raises DataError, naming the nearest sibling, if there is no such folder."""
     if not isinstance(path, str) or not path:
-        raise ConfigError(f"{key}={path!r} must be the path of a folder")
+        number = f": write ./{path} for one that is called so" if isinstance(path, (int, float)) else ""
+        raise ConfigError(f"{key}={path!r} must be the path of a folder{number}")
     path = os.path.expanduser(path)
     if os.path.isfile(path):
         raise DataError(f"{key}={path} is a file; {what} is needed")

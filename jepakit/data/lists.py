@@ -1,11 +1,11 @@
 """Lists of files: one path a line, and its label after a space, a tab or a comma, as V-JEPA's are."""
 
-import os
 import re
 from typing import NamedTuple
 
 import numpy as np
 
+from jepakit.data.mix import number_or_name
 from jepakit.errors import DataError
 
 LISTS = (".csv", ".txt")
@@ -16,7 +16,8 @@ LINE = re.compile(r"""(?:"(?P<quoted>[^"]+)"|(?P<plain>.*\S))(?:\s*,\s*|\s+)(?P<
 
 
 class Listed(NamedTuple):
-    """What a list says: paths, names of the classes, and the class of each path; no names where there are no labels."""
+    """What a list says: paths as they are written there, names of the classes, and the class of each path; no names
+    where there are no labels."""
 
     paths: list[str]
     names: tuple[str, ...]
@@ -24,7 +25,7 @@ class Listed(NamedTuple):
 
 
 def read(file: str, suffixes: tuple[str, ...]) -> Listed:
-    """The list in ``file``. Paths are relative to its folder; classes are sorted, as numbers where they are numbers.
+    """The list in ``file``. Classes are sorted, as numbers where they are numbers.
 
     A line is a path alone where it ends in one of ``suffixes``. Raises DataError for a list that is empty, is no text
     or has labels on some lines only.
@@ -40,17 +41,14 @@ def read(file: str, suffixes: tuple[str, ...]) -> Listed:
     if not lines:
         raise DataError(f"data.root={file}: the list is empty")
     pairs = [_pair(line, suffixes) for line in lines]
-    here = os.path.dirname(file)
-    paths = [os.path.join(here, path) for path, _ in pairs]
+    paths = [path for path, _ in pairs]
     found = [label for _, label in pairs if label is not None]
     if not found:
         return Listed(paths, (), np.zeros(0, np.int32))
     if len(found) < len(pairs):
         lost = next(line for line, (_, label) in zip(lines, pairs, strict=True) if label is None)
         raise DataError(f"data.root={file}: other lines have a label, this one has none: {lost}")
-    names = tuple(
-        sorted(set(found), key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
-    )
+    names = tuple(sorted(set(found), key=number_or_name))
     number = {name: i for i, name in enumerate(names)}
     return Listed(paths, names, np.array([number[label] for label in found], np.int32))
 

@@ -1,7 +1,9 @@
 """Samples become batches, the same ones whatever the number of workers, from any micro-batch on.
 
-Nothing here has a state: the order is a permutation of (seed, epoch), a view is drawn from (seed, epoch, index) and so
-is the clip of a video, and a sample that cannot be read is replaced by the next one of a permutation of (seed, index).
+Nothing here has a state: the order is a permutation of (seed, epoch), or that of a mixture (mix.py), a view is drawn
+from (seed, epoch, index) and so is the clip of a video, and a sample that cannot be read is replaced by the next one of
+a permutation of (seed, index), from the same part of a mixture. Where a sample is several clips of one video (the
+source's ``clips``), they lie in one batch, and each counts as a sample of it.
 """
 
 import contextlib
@@ -18,7 +20,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from jepakit.data import read_options
-from jepakit.data.samples import Parts, Samples, collate, permutation
+from jepakit.data.mix import Mix
+from jepakit.data.samples import Parts, Samples, collate
 from jepakit.data.views import CentreView, Normalise, RandomView, View
 from jepakit.errors import ConfigError, DataError
 from jepakit.options import DataOptions
@@ -45,7 +48,7 @@ class Loader:
 
     Raises:
         ConfigError: an option out of its range.
-        DataError: fewer samples than one step takes.
+        DataError: fewer samples than one step takes, or a part of a mixture that would have none of an epoch.
     """
 
     def __init__(
@@ -61,16 +64,22 @@ class Loader:
         self.options, self.device = read_options(options), torch.device(device)
         o = self.options
         self.views: tuple[View, ...] = (RandomView(o.size, tuple(o.crop_scale), tuple(o.crop_ratio), o.flip),)
+        self.clips: int = getattr(source, "clips", 1)
+        if o.batch_size % self.clips:
+            raise ConfigError(f"data.batch_size={o.batch_size} is no multiple of data.clips={self.clips}")
         if len(self) == 0:
             raise DataError(
-                f"the data set has {len(source)} samples, fewer than the {o.batch_size * world} of one batch; "
-                f"give data.batch_size={max(1, len(source) // world)} or more data"
+                f"the data set has {len(source) * self.clips} samples, fewer than the {o.batch_size * world} of one "
+                f"batch; give data.batch_size={max(1, len(source) // world) * self.clips} or more data"
             )
-        self._stream = Stream(source, self.views, seed, self.options, self.device, drawn=True)
+        self._step, self._mix = o.batch_size // self.clips * world, Mix.of(source)
+        if self._mix.weights:
+            self._mix.shares(len(self) * self._step)
+        self._stream = Stream(source, self.views, seed, self.options, self.device, drawn=True, clips=self.clips)
 
     def __len__(self) -> int:
         """Micro-batches in an epoch; what is left over waits for the next permutation."""
-        return len(self.source) // (self.options.batch_size * self.world)
+        return len(self.source) * self.clips // (self.options.batch_size * self.world)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Micro-batches ``start`` to ``stop - 1`` counted from the beginning of training, across epochs.
@@ -80,26 +89,33 @@ class Loader:
         return self._stream(self.keys(start, stop))
 
     def keys(self, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-        """The (epoch, index) pairs of each micro-batch of this rank."""
-        size, known, order = self.options.batch_size, -1, torch.empty(0)
+        """The keys of each micro-batch of this rank: (epoch, index), or (pass, index) of a mixture with weights."""
+        size, known, order = self._step // self.world, -1, torch.empty(0)
         for number in range(start, stop):
             epoch, position = divmod(number, len(self))
             if epoch != known:
-                known, order = epoch, permutation(len(self.source), self.seed, "order", epoch)
+                known, order = epoch, self._mix.order(len(self) * self._step, self.seed, epoch)
             first = (position * self.world + self.rank) * size
-            yield [(epoch, index) for index in order[first : first + size].tolist()]
+            yield [(turn, index) for turn, index in order[first : first + size].tolist()]
 
 
 def evaluation_batches(
-    source: Source, options: Mapping[str, Any], device: torch.device | str = "cpu", indices: Sequence[int] | None = None
+    source: Source,
+    options: Mapping[str, Any],
+    device: torch.device | str = "cpu",
+    indices: Sequence[int] | None = None,
+    views: tuple[View, ...] | None = None,
+    clips: int = 1,
 ) -> Iterator[Batch]:
-    """Every sample once (or those of ``indices``), in order, as a centred view; the last batch may be smaller.
+    """Every sample once (or those of ``indices``), in order; the last batch may be smaller.
 
-    A sample that cannot be read is replaced, as in training, and listed in ``Batch.replaced``.
+    ``Batch.views`` are ``views`` (None: a centred one) of the first of its ``clips`` (more than one need a source with
+    ``several``), then those of the next. A sample that cannot be read is replaced, as in training, and listed in
+    ``Batch.replaced``.
     """
     checked = read_options(options)
     chosen = range(len(source)) if indices is None else indices
-    stream = Stream(source, (CentreView(checked.size),), 0, checked, torch.device(device))
+    stream = Stream(source, views or (CentreView(checked.size),), 0, checked, torch.device(device), clips=clips)
     keys = [(0, int(index)) for index in chosen]
     return stream([keys[i : i + checked.batch_size] for i in range(0, len(keys), checked.batch_size)])
 
@@ -115,12 +131,13 @@ class Stream:
         options: DataOptions,
         device: torch.device,
         drawn: bool = False,
+        clips: int = 1,
     ):
         channels = getattr(source, "channels", len(options.mean))
         if channels != len(options.mean):
             raise ConfigError(f"data.mean has {len(options.mean)} channels, the pictures have {channels}")
-        self.views, self.device = views, device
-        self._samples = Samples(source, views, seed, fit=device.type != "cuda", drawn=drawn)
+        self.views, self.device = views if drawn else views * clips, device
+        self._samples = Samples(source, views, seed, device.type != "cuda", drawn, clips)
         self._normalise = Normalise(options.mean, options.std, device)
         self._workers = workers(options.workers)
 

@@ -17,10 +17,11 @@ class Quarantine:
         folder: the run's folder, in which the list lies.
         budget: share of the data set that may be unreadable.
         total: samples in the data set.
+        name: of the list.
     """
 
-    def __init__(self, folder: Path, budget: float, total: int):
-        self.file, self.budget, self.total = Path(folder) / NAME, budget, total
+    def __init__(self, folder: Path, budget: float, total: int, name: str = NAME):
+        self.file, self.budget, self.total = Path(folder) / name, budget, total
         self._known = {entry["path"] for entry in read(self.file)}
 
     def __len__(self) -> int:

@@ -1,6 +1,7 @@
 """One sample, and many of them stacked: all that happens in a worker process."""
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch.utils.data import Dataset
 
 from jepakit import seeds
 from jepakit.data import BadSample
+from jepakit.data.mix import Mix, permutation
 from jepakit.data.views import View
 from jepakit.errors import DataError
 from jepakit.protocols import Source
@@ -18,13 +20,8 @@ MAX_TRIES = 100
 """Samples that are tried in the place of one before the data set is given up."""
 
 
-def permutation(n: int, *key: int | str) -> Int[Tensor, "n"]:
-    """The numbers below ``n`` in an order that depends on the key alone."""
-    return torch.randperm(n, generator=seeds.generator(*key))
-
-
 class Sample(NamedTuple):
-    """What a worker makes of a key: ``pieces[v]`` is uint8 ``C T h w``."""
+    """One place in a batch: ``pieces[v]`` is uint8 ``C T h w``."""
 
     pieces: tuple[Tensor, ...]
     mirrored: tuple[bool, ...]
@@ -45,50 +42,69 @@ class Parts(NamedTuple):
 
 
 class Samples(Dataset):
-    """The source seen through views: the key ``(epoch, index)`` says all there is to know. Spawn-safe.
+    """The source seen through views: the key ``(turn, index)`` says all there is to know. Spawn-safe.
 
-    With ``drawn``, a source that has clips to choose from (``sample``) chooses by chance; else it gives its one answer.
+    ``turn`` is how many times the sample was drawn before: the epoch, or the pass over its part of a mixture. With
+    ``drawn``, a source that has clips to choose from (``sample``) chooses by chance, and each of ``clips`` (of a source
+    with ``several``) is a place in the batch; else it gives its fixed answer, and all views of all clips are one place.
     """
 
-    def __init__(self, source: Source, views: tuple[View, ...], seed: int, fit: bool, drawn: bool = False):
+    def __init__(
+        self, source: Source, views: tuple[View, ...], seed: int, fit: bool, drawn: bool = False, clips: int = 1
+    ):
         self.source, self.views, self.seed, self.fit = source, views, seed, fit
-        self._draw = getattr(source, "sample", None) if drawn else None
+        self.drawn, self.clips, self._mix = drawn, clips, Mix.of(source)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        epoch, asked = key
-        picture, labels, index, replaced = self.read(asked, epoch)
-        rng = seeds.generator(self.seed, "view", epoch, asked)
-        taken = [view.take(picture, rng) for view in self.views]
-        pieces = (view.fit(piece) if self.fit else piece for view, (piece, _) in zip(self.views, taken, strict=True))
-        return Sample(tuple(pieces), tuple(flip for _, flip in taken), labels, index, replaced)
+    def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
+        turn, asked = key
+        clips, labels, index, replaced = self.read(asked, turn)
+        rng = seeds.generator(self.seed, "view", turn, asked)
+        looks = [[self._look(view, clip, rng) for view in self.views] for clip in clips]
+        found = []
+        for look in looks if self.drawn else [list(chain.from_iterable(looks))]:
+            pieces, mirrored = zip(*look, strict=True)
+            found.append(Sample(pieces, mirrored, labels, index, [] if found else replaced))
+        return found
 
-    def read(self, asked: int, epoch: int = 0) -> tuple[Tensor, dict[str, int | float], int, list[dict[str, Any]]]:
+    def read(
+        self, asked: int, turn: int = 0
+    ) -> tuple[tuple[Tensor, ...], dict[str, int | float], int, list[dict[str, Any]]]:
         """Sample ``asked``, or the first readable one after it in its keyed permutation. Raises DataError."""
         bad: list[tuple[int, BadSample]] = []
         for index in self._candidates(asked):
             try:
-                picture, labels = self._one(index, epoch)
+                clips, labels = self._clips(index, turn)
             except BadSample as error:
                 bad.append((index, error))
                 continue
             replaced = [{"index": i, "path": e.path, "reason": e.reason, "replaced_by": index} for i, e in bad]
-            return picture, labels, index, replaced
+            return clips, labels, index, replaced
         raise DataError(f"{len(bad)} samples in a row could not be read, the last one was {bad[-1][1]}")
 
-    def _one(self, index: int, epoch: int) -> tuple[Tensor, dict[str, int | float]]:
-        if self._draw is None:
-            return self.source[index]
-        return self._draw(index, seeds.generator(self.seed, "clip", epoch, index))
+    def _clips(self, index: int, turn: int) -> tuple[tuple[Tensor, ...], dict[str, int | float]]:
+        source: Any = self.source
+        rng = seeds.generator(self.seed, "clip", turn, index) if self.drawn else None
+        if self.clips > 1:
+            clips, labels = source.several(index, self.clips, rng)
+            return tuple(clips), labels
+        picture, labels = source.sample(index, rng) if rng and hasattr(source, "sample") else source[index]
+        return (picture,), labels
+
+    def _look(self, view: View, clip: Tensor, rng: torch.Generator) -> tuple[Tensor, bool]:
+        piece, mirrored = view.take(clip, rng)
+        return (view.fit(piece) if self.fit else piece), mirrored
 
     def _candidates(self, asked: int) -> Iterable[int]:
+        """The sample itself, then others of its part."""
         yield asked
-        others = permutation(len(self.source), self.seed, "replace", asked)[:MAX_TRIES].tolist()
-        yield from (index for index in others if index != asked)
+        _, part = self._mix.part(asked)
+        others = permutation(len(part), self.seed, "replace", asked)[:MAX_TRIES].tolist()
+        yield from (part[number] for number in others if part[number] != asked)
 
 
-def collate(samples: list[Sample]) -> Parts:
+def collate(drawn: list[list[Sample]]) -> Parts:
     """Stack what has one size, string together what has not."""
-    pixels, shapes = [], []
+    samples, pixels, shapes = list(chain.from_iterable(drawn)), [], []
     for pieces in zip(*(sample.pieces for sample in samples), strict=True):
         same = len({piece.shape for piece in pieces}) == 1
         pixels.append(torch.stack(pieces) if same else torch.cat([piece.flatten() for piece in pieces]))

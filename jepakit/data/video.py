@@ -3,17 +3,20 @@
 import os
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
-from jepakit.data import BadSample, container, lists
+from jepakit.data import BadSample, container, lists, mix
 from jepakit.data.clips import Sampling
 from jepakit.data.decoders import SUFFIXES, Facts
 from jepakit.data.folder import Names, describe_others, label, printable, refuse_differing, require_folder, scan
 from jepakit.data.isolated import Isolated
+from jepakit.data.mix import Found
 from jepakit.errors import ConfigError, DataError
 from jepakit.protocols import Source
 
@@ -29,22 +32,24 @@ class Video:
 
     ``root`` is a folder of videos (sub-folders are classes, as in data=folder), a list (``.csv``, ``.txt``: a path a
     line, and its label after a space or a comma; paths are relative to the list), or a folder of folders of pictures,
-    each of which is a video, its frames in natural order. clips.py says which frames a clip has.
+    each of which is a video, its frames in natural order; or several of these (mix.py). clips.py says which frames a
+    clip has.
 
-    ``sample(index, rng)`` is a clip from anywhere, for training; ``source[index]`` the one from the middle. With
-    several ``clips``, samples ``i * clips`` to ``i * clips + clips - 1`` are those of video i, one after another.
+    ``source[index]`` is the clip from the middle of a video. ``several(index, count, rng)`` are clips from anywhere in
+    its equal parts, for training; without ``rng`` those that it is judged by. All come from one opening of the file.
 
     Args:
-        root: the folder or list.
+        root: the folder or list, or several: ``[a.csv, b]``.
         held_out: another one with the same classes, for the scores that are computed while training.
         frames: frames of a clip.
         stride: frames of the video from one frame of a clip to the next.
         fps: frames of a clip that are a second; given, it takes the place of ``stride``.
-        clips: clips of each video.
+        clips: clips that training takes of a video at once: they lie in one batch, and each counts as a sample of it.
         decoder: registered name of the decoder; auto: ``decord``, and others for files that it cannot read.
-        time_limit: seconds that a decoder may take for a clip.
+        time_limit: seconds that a decoder may take for what is read of a video at once.
         max_pixels: videos with frames of more pixels are refused.
         min_frames, max_frames: videos of fewer or more frames are refused.
+        weights: shares of each epoch that the roots have while training; null: every video once.
 
     Raises:
         ConfigError: an argument out of its range, or no video decoder of that name.
@@ -55,7 +60,7 @@ class Video:
 
     def __init__(
         self,
-        root: str,
+        root: str | list[str],
         held_out: str | None = None,
         frames: int = 16,
         stride: int = 4,
@@ -66,34 +71,54 @@ class Video:
         max_pixels: int = 16_000_000,
         min_frames: int = 2,
         max_frames: int = 1_000_000,
+        weights: list[float] | None = None,
     ):
-        self.held_out = held_out
-        self.sampling = Sampling(frames, stride, fps, clips, min_frames, max_frames).check()
-        if time_limit <= 0:
-            raise ConfigError(f"data.time_limit={time_limit} must be above 0")
+        self.held_out, self.clips = held_out, clips
+        self.sampling = Sampling(frames, stride, fps, min_frames, max_frames).check()
+        if min(clips, time_limit) <= 0:
+            raise ConfigError(f"data.clips={clips} and data.time_limit={time_limit} must be above 0")
         self._same: dict[str, Any] = {"decoder": decoder, "time_limit": time_limit, "max_pixels": max_pixels}
         self._same |= self.sampling._asdict()
         self._decoding = Isolated(decoders(decoder), time_limit, max_pixels)
-        self._find(root, max_pixels)
-        if self._pictures and fps is not None:
+        several, self.weights = mix.roots(root, weights)
+        self._find(several, max_pixels)
+        if any(self._framed) and fps is not None:
             raise ConfigError(f"data.fps={fps}: folders of frames have no rate; give data.stride")
+        self._roots = mix.describe(several, self.parts, weights)
 
     def __len__(self) -> int:
-        return len(self._paths) * self.sampling.clips
+        return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, int | float]]:
         """The clip in the middle, uint8 ``3 T H W``, and its labels. Raises BadSample."""
-        return self._sample(index, None)
+        (picture,), labels = self.several(index, 1)
+        return picture, labels
 
     def sample(self, index: int, rng: torch.Generator) -> tuple[Tensor, dict[str, int | float]]:
         """A clip from a place that ``rng`` draws, and its labels. Raises BadSample."""
-        return self._sample(index, torch.rand((), generator=rng, dtype=torch.float64).item())
+        (picture,), labels = self.several(index, 1, rng)
+        return picture, labels
+
+    def several(
+        self, index: int, count: int, rng: torch.Generator | None = None
+    ) -> tuple[tuple[Tensor, ...], dict[str, int | float]]:
+        """``count`` clips of a video, each uint8 ``3 T H W``, and its labels. Raises BadSample."""
+        places = [torch.rand((), generator=rng, dtype=torch.float64).item() for _ in range(count)] if rng else None
+
+        def choose(facts: Facts) -> list[int]:
+            if places is None:
+                clips = self.sampling.segments(facts.frames, facts.fps, count)
+            else:
+                given = enumerate(places)
+                clips = [self.sampling.numbers(facts.frames, facts.fps, part, count, at) for part, at in given]
+            return [number for clip in clips for number in clip]
+
+        frames = self._read(index, choose)
+        return frames.split(self.sampling.frames, 1), {"class": int(self._labels[index])} if self.classes else {}
 
     def path(self, index: int) -> str:
         """The file or folder of sample ``index``."""
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return os.path.join(self.root, self._paths[index // self.sampling.clips])
+        return os.path.join(self.root, self._paths[index])
 
     def describe(self, index: int) -> str:
         """The file or folder of sample ``index``, printable whatever bytes are in its name."""
@@ -102,72 +127,73 @@ class Video:
     def describe_all(self) -> str:
         """What was found, in one line: ``23 videos without labels``."""
         kind = f"in {len(self.classes['class']):,} classes" if self.classes else "without labels"
-        what = "folders of frames" if self._pictures else "videos"
-        return f"{len(self._paths):,} {what} {kind}{describe_others(self.others)}"
+        what = "folders of frames" if all(self._framed) else "videos"
+        return f"{len(self):,} {what} {kind}{describe_others(self.others)}{self._roots}"
 
     def format(self, index: int) -> str:
         """Container and codec, as far as the bytes tell without decoding. Raises BadSample."""
-        return "folder" if self._pictures else " ".join(filter(None, self._inspect(index))) or "other"
+        return "folder" if self._is_framed(index) else " ".join(filter(None, self._inspect(index))) or "other"
 
     def held_out_source(self) -> Source | None:
-        """The labelled data for scores while training. Raises DataError if its classes are not those of ``root``."""
+        """The labelled data for scores while training; that of one root has its classes. Raises DataError."""
         if self.held_out is None:
             return None
         other = Video(self.held_out, **self._same)
         if not other.classes:
             raise DataError(f"data.held_out={self.held_out}: scores need classes, and it has none")
-        if self.classes:
+        if self.classes and len(self.parts) == 1:
             refuse_differing(self, other)
         return other
 
-    def _find(self, root: str, max_pixels: int) -> None:
-        """Set ``root``, ``classes``, ``others`` and the private lists of paths and labels."""
+    def _find(self, roots: list[str], max_pixels: int) -> None:
+        """Set what is known of the samples: ``root``, ``parts``, ``classes``, ``others``, their paths and labels."""
         self._pictures: Any = None
+        each = [self._look(root, max_pixels) for root in roots]
+        found = mix.join([one for one, _ in each])
+        self._framed = [framed for _, framed in each]
+        self.root, self.others, self.parts, self._labels = found.root, found.others, found.parts, found.labels
+        self.classes: dict[str, tuple[str, ...]] = {"class": found.names} if found.names else {}
+        self._paths = Names(found.paths)
+
+    def _look(self, root: str, max_pixels: int) -> tuple[Found, bool]:
+        """The samples of one root, and whether they are folders of frames."""
         given = os.path.expanduser(root) if isinstance(root, str) else root
         if isinstance(given, str) and os.path.isfile(given) and given.lower().endswith(lists.LISTS):
-            listed = lists.read(given, SUFFIXES)
-            self.root, self.others, paths = os.path.dirname(given), Counter(), listed.paths
-            names, self._labels = listed.names, listed.labels
-        else:
-            self.root = require_folder(root, "data.root", f"a folder of videos or a list ({', '.join(lists.LISTS)})")
-            paths, self.others = scan(self.root, frozenset(SUFFIXES))
-            if not paths:
-                paths = self._folders(max_pixels)
-            names, self._labels = label(self.root, paths)
-        self.classes: dict[str, tuple[str, ...]] = {"class": names} if names else {}
-        self._paths = Names(paths)
+            paths, names, labels = lists.read(given, SUFFIXES)
+            return Found(os.path.dirname(given), paths, names, labels, Counter(), (len(paths),)), False
+        root = require_folder(root, "data.root", f"a folder of videos or a list ({', '.join(lists.LISTS)})")
+        paths, others = scan(root, frozenset(SUFFIXES))
+        if framed := not paths:
+            paths, others = self._folders(root, others, max_pixels)
+        return Found(root, paths, *label(root, paths), others, (len(paths),)), framed
 
-    def _folders(self, max_pixels: int) -> list[str]:
-        """The folders that hold pictures."""
+    def _folders(self, root: str, others: Counter[str], max_pixels: int) -> tuple[list[str], Counter[str]]:
+        """The folders that hold pictures, and the files that are none."""
         from jepakit.plugins import discover
 
         self._pictures = discover().get("decoder", "pillow").load()(max_pixels=max_pixels)
-        files, others = scan(self.root, frozenset(self._pictures.suffixes))
+        files, left = scan(root, frozenset(self._pictures.suffixes))
         folders = sorted({os.path.dirname(file) for file in files})
         if not folders:
-            looked = f"looked for {' '.join(SUFFIXES)}, and for folders of pictures{describe_others(self.others)}"
-            raise DataError(f"{self.root}: no video in it ({looked})")
+            looked = f"looked for {' '.join(SUFFIXES)}, and for folders of pictures{describe_others(others)}"
+            raise DataError(f"{root}: no video in it ({looked})")
         if "" in folders:
-            raise DataError(f"{self.root} holds pictures: data=folder reads them; frames of videos have a folder each")
-        self.others = others
-        return folders
+            raise DataError(f"{root} holds pictures: data=folder reads them; frames of videos have a folder each")
+        return folders, left
 
-    def _sample(self, index: int, place: float | None) -> tuple[Tensor, dict[str, int | float]]:
-        video, part = divmod(index, self.sampling.clips)
+    def _is_framed(self, index: int) -> bool:
+        return self._framed[mix.Mix(self.parts).part(index)[0]]
+
+    def _read(self, index: int, choose: Callable[[Facts], list[int]]) -> UInt8[Tensor, "3 T H W"]:
+        """The frames that ``choose`` names. Raises BadSample."""
         path = self.path(index)
-
-        def choose(facts: Facts) -> list[int]:
-            return self.sampling.numbers(facts.frames, facts.fps, part, place)
-
         try:
-            if self._pictures:
-                picture = self._stack(path, choose)
-            else:
-                self._inspect(index)
-                picture = torch.from_numpy(self._decoding.clip(path, choose)).permute(3, 0, 1, 2)
+            if self._is_framed(index):
+                return self._stack(path, choose)
+            self._inspect(index)
+            return torch.from_numpy(self._decoding.clip(path, choose)).permute(3, 0, 1, 2)
         except BadSample as bad:
             raise BadSample(self.describe(index), bad.reason) from bad
-        return picture, {"class": int(self._labels[video])} if self.classes else {}
 
     def _inspect(self, index: int) -> container.Container:
         try:
@@ -175,7 +201,7 @@ class Video:
         except (ValueError, OSError) as error:
             raise BadSample(self.describe(index), getattr(error, "strerror", None) or str(error)) from error
 
-    def _stack(self, folder: str, choose: Any) -> Tensor:
+    def _stack(self, folder: str, choose: Callable[[Facts], list[int]]) -> Tensor:
         """The frames of a folder of pictures. Raises BadSample."""
         suffixes = self._pictures.suffixes
         try:

@@ -69,14 +69,49 @@ class CentreView(NamedTuple):
     size: int
 
     def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
-        height, width = picture.shape[-2:]
-        limit = SLIVER * min(height, width)
-        return F.center_crop(picture, [min(height, limit), min(width, limit)]), False
+        return spared(picture), False
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
         if piece.shape[-2:] == (self.size, self.size):
             return piece
         return F.center_crop(resize(piece, [int(self.size * RESIZE_FOR)]), [self.size, self.size])
+
+
+class SideView(NamedTuple):
+    """The ``number``-th of ``of`` squares that are spread evenly over the longer side, short side resized to ``size``.
+
+    The first and the last lie at the ends; of a square picture all are the whole of it. As in the released V-JEPA code
+    (evals/video_classification_frozen/utils.py).
+    """
+
+    size: int
+    number: int
+    of: int
+
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
+        return spared(picture), False
+
+    def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
+        whole = resize(piece, [self.size])
+        top, left = (self.number * ((side - self.size) // (self.of - 1)) for side in whole.shape[-2:])
+        return crop(whole, Box(top, left, self.size, self.size))
+
+
+def side_views(size: int, count: int) -> tuple[View, ...]:
+    """The views that a picture is judged by: one from its centre, or ``count`` along its longer side."""
+    return tuple(SideView(size, number, count) for number in range(count)) if count > 1 else (CentreView(size),)
+
+
+def middle_view(size: int, count: int) -> View:
+    """One view from the centre, at the scale of ``count`` along the longer side."""
+    return SideView(size, 1, 3) if count > 1 else CentreView(size)
+
+
+def spared(picture: UInt8[Tensor, "C T H W"]) -> UInt8[Tensor, "C T h w"]:
+    """The picture, of a sliver its middle: see ``SLIVER``."""
+    height, width = picture.shape[-2:]
+    limit = SLIVER * min(height, width)
+    return F.center_crop(picture, [min(height, limit), min(width, limit)])
 
 
 def draw_box(

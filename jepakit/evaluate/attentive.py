@@ -2,8 +2,11 @@
 
 One learned query looks at all tokens of a sample (V-JEPA), at depth 4 after three blocks in which tokens look at one
 another (V-JEPA 2). Probes for a grid of learning rates and weight decays learn at once from the same batches; one is
-chosen on a held-out part of the fit samples. V-JEPA 2 chooses on the very samples that it reports, which flatters; and
-both papers draw several views of a sample, where here its one centred view is read once.
+chosen on a held-out part of the fit samples. V-JEPA 2 chooses on the very samples that it reports, which flatters.
+
+As in the papers the probe sees the tokens of all clips of a video at once, and answers for each spatial view of a test
+sample, or, with ``probe_across=false``, for each view of each clip; the mean of these answers' probabilities counts. It
+learns from one centred view (the papers: a random crop, drawn anew in each epoch), since tokens are read once.
 """
 
 import math
@@ -177,11 +180,16 @@ def fit(
 
 @torch.no_grad()
 def accuracy(probe: Probe, part: Extracted, settings: Settings) -> float:
-    """Share of samples that are told right; an answer that is not finite is wrong."""
-    right = 0
-    for x, y in zip(part.x.split(settings.batch_size), part.y.split(settings.batch_size), strict=True):
-        logits = probe(x.to(settings.device).float()).cpu()
-        right += int(((logits.argmax(1) == y) & logits.isfinite().all(1)).sum())
+    """Share of samples that are told right; an answer that is not finite is wrong.
+
+    Of samples that are looked at in several ways, ``n P N D``, the mean of the P answers' probabilities counts.
+    """
+    several = part.x.ndim == 4
+    size, right = max(settings.batch_size // (part.x.shape[1] if several else 1), 1), 0
+    for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
+        logits = probe((x.flatten(0, 1) if several else x).to(settings.device).float()).cpu()
+        answer = logits.softmax(1).unflatten(0, (len(y), -1)).mean(1) if several else logits
+        right += int(((answer.argmax(1) == y) & answer.isfinite().all(1)).sum())
     return right / len(part.y)
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from jepakit.data.views import middle_view, side_views
 from jepakit.device import pick_device
 from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate import controls, features, table
@@ -34,6 +35,10 @@ class EvalOptions:
     """Label to predict."""
     limit: int | None = 50_000
     """Fit samples and test samples that are looked at, at most; null: all."""
+    clips: int = 1
+    """Clips of each video, evenly spread over it."""
+    views: int = 1
+    """Views of each picture or clip: 1 from its centre, or several along its longer side, from end to end."""
     k: int = Vote().k
     temperature: float = Vote().temperature
     """Of the k-NN vote."""
@@ -51,6 +56,8 @@ class EvalOptions:
     probe_lr: tuple[float, ...] = Settings().lrs
     probe_wd: tuple[float, ...] = Settings().weight_decays
     """Learning rates and weight decays that are tried, each with each: probe_lr=[1e-3,3e-4]"""
+    probe_across: bool = True
+    """Its query looks at all clips of a video at once; false: at each by itself, and the answers are averaged."""
     probe_seed: int = Settings().seed
     """Of its weights and the order of samples."""
     probe_memory: float = 8.0
@@ -59,7 +66,7 @@ class EvalOptions:
 
 CHOICES = {"protocol": (*NAMES, "attentive", "all"), "weights": ("target", "online"), "precision": ("fp32", "bf16")}
 POSITIVE = ("k", "temperature", "limit", "probe_depth", "probe_heads", "probe_epochs", "probe_batch", "probe_lr")
-POSITIVE += ("probe_memory",)
+POSITIVE += ("probe_memory", "clips", "views")
 
 
 class Models(NamedTuple):
@@ -130,30 +137,47 @@ def compare(models: Models, division: Division, config: Mapping[str, Any], optio
     device, whole = pick_device(options.device), options.protocol == "attentive"
     reading = Reading(config["data"], device, options.precision, options.label)
     reading = reading._replace(memory=options.probe_memory) if whole else reading
+    readings = _readings(reading, division, options, whole)
     clips = features.moving(division.test.source, reading, division.test.rows)
     names = NAMES if options.protocol == "all" else (options.protocol,)
     how = _settings(options, config, device) if whole else Vote(options.k, options.temperature)
     rows, skipped = [], ((), ())
-    for name, reader in _readers(models, reading, whole, clips).items():
+    for name, reader in _readers(models, whole, clips).items():
         print(f"{name}: reading {len(division.fit.rows):,} + {len(division.test.rows):,} samples", file=sys.stderr)
-        fit, test = reader(division.fit), reader(division.test)
+        fit, test = (reader(part, each) for part, each in zip(division[:2], readings, strict=True))
         rows.append(table.row(name, fit, test, division.classes, names, how))
         skipped = fit.skipped, test.skipped
     about = _about(models, division, config, options) | _data(division, *skipped)
     return table.result(rows, names, how, about)
 
 
-def _readers(models: Models, reading: Reading, whole: bool, clips: bool) -> dict[str, Callable[[Part], Extracted]]:
+def _readings(reading: Reading, division: Division, options: EvalOptions, whole: bool) -> tuple[Reading, Reading]:
+    """How fit and test samples are looked at. Raises ConfigError for clips of data that has none to choose from.
+
+    An attentive probe learns from one answer for each fit sample, and is asked for several of a test sample.
+    """
+    o, size = options, reading.data["size"]
+    if o.clips > 1 and not all(hasattr(part.source, "several") for part in (division.fit, division.test)):
+        raise ConfigError(
+            f"clips={o.clips}: the data has one of each sample; data=video chooses several, views= looks at parts"
+        )
+    test = reading._replace(views=side_views(size, o.views), clips=o.clips, across=o.probe_across)
+    if not whole:
+        return test, test
+    return test._replace(views=(middle_view(size, o.views),), clips=o.clips if o.probe_across else 1), test
+
+
+def _readers(models: Models, whole: bool, clips: bool) -> dict[str, Callable[[Part, Reading], Extracted]]:
     """How each row of the table gets its features: one vector for each sample, or ``whole``, all tokens."""
     read = features.tokens if whole else features.extract
 
-    def encoded(backbone: nn.Module) -> Callable[[Part], Extracted]:
-        return lambda part: read(backbone.to(reading.device), part.source, reading, part.rows)
+    def encoded(backbone: nn.Module) -> Callable[[Part, Reading], Extracted]:
+        return lambda part, reading: read(backbone.to(reading.device), part.source, reading, part.rows)
 
-    def pixels(change: features.Change | None) -> Callable[[Part], Extracted]:
+    def pixels(change: features.Change | None) -> Callable[[Part, Reading], Extracted]:
         if whole:
-            return lambda part: controls.pixel_tokens(models.trained, part.source, reading, part.rows, change)
-        return lambda part: features.raw_pixels(part.source, reading, part.rows, change=change)
+            return lambda part, how: controls.pixel_tokens(models.trained, part.source, how, part.rows, change)
+        return lambda part, how: features.raw_pixels(part.source, how, part.rows, change=change)
 
     rows = [encoded(models.trained), encoded(models.random), pixels(None)]
     rows += [pixels(controls.mean_frame), pixels(controls.frame_difference)] if clips else []
@@ -178,6 +202,9 @@ def _about(models: Models, division: Division, config: Mapping[str, Any], option
         "label": options.label,
         "classes": division.classes,
         "precision": options.precision,
+        "clips": options.clips,
+        "views": options.views,
+        "across": options.probe_across,
         "view": {key: config["data"][key] for key in ("size", "mean", "std")},
         "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
@@ -198,6 +225,10 @@ def _typed(key: str, value: Any, wanted: Any) -> Any:
         words = value.strip("[]()").split(",") if isinstance(value, str) else value
         words = words if isinstance(words, list | tuple) and words else [words]
         return tuple(_typed(key, word, float) for word in words)
+    if wanted is bool:
+        if str(value).lower() not in ("true", "false"):
+            raise ConfigError(f"{key}={value}: it must be true or false")
+        return str(value).lower() == "true"
     kind = next(kind for kind in (int, float, str) if kind.__name__ in str(wanted))
     try:
         return kind(value)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from jepakit.data import read_options
 from jepakit.data.loader import evaluation_batches
+from jepakit.data.views import View
 from jepakit.device import autocast
 from jepakit.errors import DataError, nearest
 from jepakit.protocols import Source
@@ -30,7 +31,8 @@ Change = Callable[[Tensor], Tensor]
 class Extracted(NamedTuple):
     """Features of n samples, in the order of ``index``, and what could not be read (a line for each sample).
 
-    ``x`` is one vector for each sample, or all its tokens, ``n N D``.
+    ``x`` is one vector for each sample, or all its tokens, ``n N D``, or those of each of P ways to look at it,
+    ``n P N D``.
     """
 
     x: Float[Tensor, "n *D"]
@@ -47,6 +49,10 @@ class Reading(NamedTuple):
     """How samples are read: ``data`` is ``config["data"]`` (size, mean, std, batch_size, workers), ``precision`` is
     fp32 or bf16 (autocast), ``label`` the label to bring along; with None nothing is asked of the labels, ``y`` is -1.
     ``memory`` bounds what the features of one reading may take, in GiB.
+
+    A sample is looked at by each of ``views`` (None: one, centred), and so is each of its ``clips``, evenly spread over
+    its length. Vectors are averaged. Tokens of the clips follow one another where ``across``, else each clip stays a
+    way to look at the sample by itself, as each view does.
     """
 
     data: Mapping[str, Any]
@@ -54,6 +60,19 @@ class Reading(NamedTuple):
     precision: str = "fp32"
     label: str | None = "class"
     memory: float = math.inf
+    views: tuple[View, ...] | None = None
+    clips: int = 1
+    across: bool = True
+
+    @property
+    def looks(self) -> int:
+        """Views of all clips of one sample."""
+        return self.clips * len(self.views or (None,))
+
+    @property
+    def batch_size(self) -> int:
+        """Samples that are read at a time: together they have about as many views as a batch has samples."""
+        return max(read_options(self.data).batch_size // self.looks, 1)
 
 
 def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Tensor, "n"] | None = None) -> Extracted:
@@ -168,12 +187,11 @@ def collect(compute: Callable[[Tensor], Tensor], source: Source, reading: Readin
         check_label(source, reading.label)
     asked = torch.arange(len(source)) if rows is None else rows
     x, y, index, skipped = torch.empty(0), [], [], []
-    size = read_options(reading.data).batch_size
-    for wanted, batch in zip(asked.split(size), _batches(source, reading, asked), strict=True):
+    for wanted, batch in zip(asked.split(reading.batch_size), _batches(source, reading, asked), strict=True):
         good = batch.index == wanted
         skipped += [f"{bad['path']}: {bad['reason']}" for bad in batch.replaced if bad["index"] in wanted[~good]]
         if good.any():
-            found = compute(batch.views[0][good.to(batch.views[0].device)]).cpu()
+            found = _joined(compute(torch.cat([view[good.to(view.device)] for view in batch.views])).cpu(), reading)
             x = x if index else _room(found, len(asked), reading.memory)
             x[sum(map(len, index)) :][: len(found)] = found
             y.append(batch.labels[reading.label].cpu()[good] if reading.label else torch.full_like(wanted[good], -1))
@@ -181,6 +199,17 @@ def collect(compute: Callable[[Tensor], Tensor], source: Source, reading: Readin
     if not index:
         raise DataError(f"none of {len(asked)} samples can be read" + (f"; first: {skipped[0]}" if skipped else ""))
     return Extracted(x[: sum(map(len, index))], torch.cat(y).long(), torch.cat(index), tuple(dict.fromkeys(skipped)))
+
+
+def _joined(found: Tensor, reading: Reading) -> Tensor:
+    """What the looks at each sample come to: vectors ``L*B D`` or tokens ``L*B N D``, clip by clip, view by view."""
+    if reading.looks == 1:
+        return found
+    if found.ndim == 2:
+        return found.unflatten(0, (reading.looks, -1)).mean(0)
+    tokens = found.unflatten(0, (reading.clips, reading.looks // reading.clips, -1)).permute(2, 1, 0, 3, 4)  # B V C N D
+    tokens = tokens.flatten(2, 3) if reading.across else tokens.flatten(1, 2)
+    return tokens.squeeze(1)
 
 
 def _room(like: Tensor, count: int, memory: float) -> Tensor:
@@ -197,7 +226,7 @@ def _room(like: Tensor, count: int, memory: float) -> Tensor:
 
 
 def _batches(source: Source, reading: Reading, rows: Tensor) -> Iterator:
-    data = dict(reading.data)
+    data = dict(reading.data) | {"batch_size": reading.batch_size}
     if data.get("workers") is None and len(rows) < WORKERS_PAY:
         data["workers"] = 0
-    return evaluation_batches(source, data, reading.device, rows.tolist())
+    return evaluation_batches(source, data, reading.device, rows.tolist(), reading.views, reading.clips)

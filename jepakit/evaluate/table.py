@@ -47,6 +47,8 @@ def result(rows: list[dict[str, Any]], names: tuple[str, ...], how: How, about: 
     protocols = {
         name: attentive.describe(how) if isinstance(how, attentive.Settings) else describe(name, how) for name in names
     }
+    for name, protocol in protocols.items() if _looks(about) > 1 else ():
+        protocol |= {key: about[key] for key in ("clips", "views", *["across"] * (name == "attentive"))}
     return {"format": 1, **about, "protocols": protocols, "rows": rows}
 
 
@@ -68,6 +70,8 @@ def remarks(result: dict[str, Any]) -> list[str]:
         said.append(f"linear: {each['name']} with alpha {each['linear']['alpha']:g}")
     for each in result["rows"] if "attentive" in cells else []:
         said.append(_chosen(each["name"], each["attentive"]))
+    if _looks(result) > 1:
+        said.append(_looked(result))
     for part in ("test", "fit"):
         if skipped := result[part]["skipped"]:
             said.append(f"{len(skipped)} {part} samples could not be read; first: {skipped[0]}")
@@ -143,6 +147,21 @@ def _chosen(name: str, cell: dict[str, Any]) -> str:
     lrs = sorted({each["lr"] for each in cell["tried"]})
     edge = "; at the edge of the grid: try others" if len(lrs) > 2 and cell["lr"] in (lrs[0], lrs[-1]) else ""
     return f"attentive: {name} with lr {cell['lr']:g}, weight decay {cell['weight_decay']:g} ({best}{edge})"
+
+
+def _looks(result: dict[str, Any]) -> int:
+    """Clips times views of a sample; results from before there were several have one."""
+    return result.get("clips", 1) * result.get("views", 1)
+
+
+def _looked(result: dict[str, Any]) -> str:
+    """What became of a sample's clips and views."""
+    counts = " x ".join(f"{result[key]} {key}" for key in ("clips", "views") if result[key] > 1)
+    said = f"{counts} of each sample: "
+    if "attentive" not in result["protocols"]:
+        return said + "their features are averaged"
+    answers = "views of all clips at once" if result["across"] else "clips and views"
+    return said + f"the answers for its {answers} are averaged"
 
 
 def _conclusion(result: dict[str, Any]) -> list[str]:

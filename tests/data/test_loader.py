@@ -14,7 +14,8 @@ import torch
 
 from jepakit.data.folder import Folder
 from jepakit.data.loader import MAX_WORKERS, Loader, evaluation_batches, workers
-from jepakit.data.samples import MAX_TRIES, Samples, collate, permutation
+from jepakit.data.mix import permutation
+from jepakit.data.samples import MAX_TRIES, Samples, collate
 from jepakit.data.views import RandomView
 from jepakit.data.world import World
 from jepakit.errors import ConfigError, DataError
@@ -111,7 +112,7 @@ def test_bad_samples_are_replaced_by_readable_ones_and_listed():
 
 def test_a_chain_of_bad_samples_is_listed_whole():
     samples = Samples(Numbers(6, frozenset(range(6)) - {3}), (), seed=0, fit=True)
-    picture, labels, index, replaced = samples.read(0)
+    (picture,), labels, index, replaced = samples.read(0)
     order = [i for i in permutation(6, 0, "replace", 0).tolist() if i != 0]
     assert index == 3 and labels["number"] == 3 and picture[0, 0, 0, 0] == 3
     assert [entry["index"] for entry in replaced] == [0, *order[: order.index(3)]]
@@ -169,7 +170,7 @@ def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path):
     for source in (Folder(str(labelled(tmp_path))), World(length=5, side=9)):
         samples = Samples(source, (RandomView(8, (0.3, 1.0), (1.0, 1.0)),), seed=0, fit=True)
         copy = pickle.loads(pickle.dumps(samples))
-        assert torch.equal(copy[1, 2].pieces[0], samples[1, 2].pieces[0])
+        assert torch.equal(copy[1, 2][0].pieces[0], samples[1, 2][0].pieces[0])
 
 
 def test_workers_left_open():

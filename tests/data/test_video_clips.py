@@ -38,12 +38,31 @@ def test_a_drawn_clip_lies_anywhere():
 
 
 def test_several_clips_have_a_part_each():
-    sampling = Sampling(4, 2, clips=3)
+    sampling = Sampling(4, 2)
     for part in range(3):
         for place in (None, 0.0, 0.99):
-            found = sampling.numbers(62, 25.0, part, place)
+            found = sampling.numbers(62, 25.0, part, 3, place)
             assert 20 * part <= found[0] and found[-1] < 20 * (part + 1)
-    assert sampling.numbers(12, 25.0, 1) == [4, 7, 7, 7]
+    assert sampling.numbers(12, 25.0, 1, 3) == [4, 7, 7, 7]
+
+
+def test_the_clips_that_a_video_is_judged_by():
+    sampling = Sampling(4, 2)  # eight frames
+    assert sampling.segments(62, 25.0, 3) == [sampling.numbers(62, 25.0, part, 3) for part in range(3)]
+    assert sampling.segments(62, 25.0, 1) == [sampling.numbers(62, 25.0)]
+    overlapping = sampling.segments(20, 25.0, 3)
+    assert [clip[0] for clip in overlapping] == [0, 6, 12] and [clip[-1] for clip in overlapping] == [7, 13, 19]
+    assert all(np.diff(clip).tolist() == np.diff(overlapping[0]).tolist() for clip in overlapping)
+    assert sampling.segments(24, 25.0, 3) == [[start + n for n in (0, 2, 5, 7)] for start in (0, 8, 16)]
+    for short in (8, 5, 2):
+        assert sampling.segments(short, 25.0, 8) == [sampling.numbers(short, 25.0)] * 8
+    with pytest.raises(ValueError, match="1 frames, fewer than 2"):
+        sampling.segments(1, 25.0, 8)
+    for count in range(2, 90):
+        for clips in (1, 2, 4, 8):
+            found = sampling.segments(count, 25.0, clips)
+            assert len(found) == clips and found == sorted(found)
+            assert all(len(clip) == 4 and clip == sorted(clip) and 0 <= clip[0] <= clip[-1] < count for clip in found)
 
 
 def test_a_rate_takes_the_place_of_the_stride():
@@ -59,9 +78,9 @@ def test_too_short_too_long_and_out_of_range():
         Sampling(4).numbers(1, 25.0)
     assert Sampling(4, min_frames=1).numbers(1, 25.0) == [0, 0, 0, 0]
     with pytest.raises(ValueError, match="7 frames, fewer than 8"):
-        Sampling(4, clips=8).numbers(7, 25.0)
+        Sampling(4).numbers(7, 25.0, parts=8)
     with pytest.raises(ValueError, match="max_frames=99"):
         Sampling(4, max_frames=99).numbers(100, 25.0)
-    for wrong in ({"frames": 0}, {"frames": 4, "stride": 0}, {"frames": 4, "fps": -1}, {"frames": 4, "clips": 0}):
+    for wrong in ({"frames": 0}, {"frames": 4, "stride": 0}, {"frames": 4, "fps": -1}, {"frames": 4, "min_frames": 0}):
         with pytest.raises(ConfigError, match="must be above 0"):
             Sampling(**wrong).check()

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import v2
 
 from jepakit import seeds
-from jepakit.data.views import CentreView, Normalise, RandomView, crop, draw_box, resize
+from jepakit.data.views import CentreView, Normalise, RandomView, crop, draw_box, middle_view, resize, side_views
 
 
 def noise(height: int, width: int, frames: int = 1) -> torch.Tensor:
@@ -82,3 +82,23 @@ def test_normalise_is_torchvisions_and_mirrors_whom_it_should():
     theirs = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
     torch.testing.assert_close(out[0, :, 0], theirs(batch[0, :, 0]), rtol=0, atol=1e-6)
     assert torch.equal(out[1], out[0].flip(-1))
+
+
+@pytest.mark.parametrize("shape", [(20, 50), (61, 20), (30, 30), (8, 27)])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_side_views_are_squares_from_end_to_end(shape, count):
+    clip = noise(*shape, 2)
+    whole = resize(clip, [16])
+    height, width = whole.shape[-2:]
+    step = (max(height, width) - 16) // (count - 1)  # as released: resized, then cut
+    for number, view in enumerate(side_views(16, count)):
+        cut = whole[..., number * step :, :] if height > width else whole[..., number * step :]
+        piece, mirrored = view.take(clip, seeds.generator(0))
+        assert torch.equal(view.fit(piece), cut[..., :16, :16]) and not mirrored
+    assert side_views(16, 1) == (CentreView(16),)
+
+
+def test_the_middle_view_is_the_one_between_the_ends():
+    clip = noise(20, 50, 2)
+    assert torch.equal(middle_view(16, 3).fit(clip), side_views(16, 3)[1].fit(clip))
+    assert middle_view(16, 1) == CentreView(16) and middle_view(16, 2) == side_views(16, 3)[1]

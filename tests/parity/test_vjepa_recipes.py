@@ -47,6 +47,7 @@ FIRST = {  # V-JEPA
     "data.frames": 16,
     "data.stride": 4,  # sampling_rate
     "data.fps": None,
+    "data.weights": None,  # every video is as likely as any other
     "encoder.positions": "sincos_3d",  # uniform_power
     "encoder.depth_scaled": False,  # every layer is drawn anew, app/vjepa/utils.py
     "encoder.mlp_ratio": 4.0,
@@ -71,6 +72,7 @@ FIRST = {  # V-JEPA
 }
 SECOND = {  # V-JEPA 2
     "data.fps": 4,
+    "data.weights": [0.335, 0.1, 0.565],  # datasets_weights
     "encoder.positions": "rope_tiled",
     "encoder.depth_scaled": True,
     "encoder.checkpoint_blocks": True,
