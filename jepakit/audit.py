@@ -100,9 +100,9 @@ def count(masks: Sequence[Mask], grid: Grid, batch: int) -> list[Draw]:
             kind,
             views,
             share([same[0].context], grid, batch),
-            share([mask.target for mask in same], grid, batch),
+            share([mask.imagined for mask in same], grid, batch),
             grid.size if same[0].context is None else same[0].context.shape[1],
-            tuple(size for mask in same for size in _sizes(mask.target, grid)),
+            tuple(size for mask in same for size in _sizes(mask.imagined, grid)),
         )
         for (kind, views, _), same in questions.items()
     ]

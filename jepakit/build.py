@@ -5,17 +5,18 @@ import inspect
 import itertools
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from jepakit import seeds
+from jepakit.branches import branches, told
 from jepakit.compose import Together
 from jepakit.distance import distance
 from jepakit.errors import ConfigError, first_line
-from jepakit.jepa import Backbone, Jepa
+from jepakit.jepa import Backbone, Branched, Jepa
 from jepakit.plugins import discover
 from jepakit.protocols import Masker
 from jepakit.signature import given
@@ -28,15 +29,35 @@ WRONG = (ValueError, TypeError, RuntimeError, AssertionError, AttributeError, Lo
 DRAWS = 32
 """Masks that are tried before training: some maskers find no room only now and then."""
 
+LEARNED = ("predictor", "anti_collapse")
+"""Parts of a figure that branches share or have for themselves; the backbone they share."""
 
-class Built(NamedTuple):
-    """A model, the masker that asks it questions, the grid of tokens that views are cut into, and how many views of a
-    sample the masker asks for."""
+
+class Figure(NamedTuple):
+    """A branch: its figure, the masker that asks it questions, the grid of tokens that views are cut into, and how many
+    views of a sample the masker asks for."""
 
     jepa: Jepa
     masker: Masker
     grid: Grid
     views: int
+
+
+class Built(NamedTuple):
+    """What is trained and kept, and the figure of each branch in it; without branches they are one, without a name."""
+
+    jepa: Jepa | Branched
+    figures: dict[str, Figure]
+
+    @property
+    def masker(self) -> Masker:
+        """That of the first branch."""
+        return next(iter(self.figures.values())).masker
+
+    @property
+    def grid(self) -> Grid:
+        """That of the first branch."""
+        return next(iter(self.figures.values())).grid
 
 
 def build(config: Mapping[str, Any], steps: int = 1, batch_ratio: float = 1.0) -> Built:
@@ -50,24 +71,50 @@ def build(config: Mapping[str, Any], steps: int = 1, batch_ratio: float = 1.0) -
     Raises:
         ConfigError: where a part refuses its arguments, or parts do not fit together.
     """
-    data = config["data"]
-    shape = view_shape(data)
+    figures, own, shared = {}, {}, {}
     with drawn(config):
-        backbone, grid = _backbone(config)
-        known = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid, "view_shape": shape}
-        known["batch_ratio"] = batch_ratio
+        backbone, _ = _backbone(config)
+        for name, each in branches(config).items():
+            own[name] = [part for part in LEARNED if name and config["branches"][name][part] is not None]
+            with told(name):
+                figures[name] = _figure(each, backbone, own[name], shared, (steps, batch_ratio))
+    if "" in figures:
+        return Built(figures[""].jepa, figures)
+    return Built(Branched({name: figure.jepa for name, figure in figures.items()}, own), figures)
+
+
+def _figure(
+    config: Mapping[str, Any], backbone: Backbone, own: list[str], shared: dict[str, Any], length: tuple[int, float]
+) -> Figure:
+    """A branch; what is not its ``own`` is ``shared``. ``length``: steps of the run, and the batch's ratio."""
+    shape, (steps, ratio) = view_shape(config["data"]), length
+    grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", backbone.tokenizer.grid, *shape[1:])
+    known = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid, "view_shape": shape}
+    known["batch_ratio"] = ratio
+
+    def part(kind: str, create: Callable[[], Any]) -> Any:
+        if kind in own:
+            return create()
+        if kind not in shared:
+            shared[kind] = create()
+        return shared[kind]
+
+    def prepared() -> Together:
         strategies = {name: make("anti_collapse", node, **known) for name, node in config["anti_collapse"].items()}
         anti_collapse = Together(strategies)
         refuse("anti_collapse", anti_collapse.prepare, backbone, steps)
-        known["target_width"] = anti_collapse.width(backbone)
-        predictor = make("predictor", config["predictor"], **known)
-        masker = make("masker", config["masker"], **known)
-        jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"]))
-    masks = draw(masker, config["masker"]["name"], grid, data["batch_size"])
+        return anti_collapse
+
+    anti_collapse = part("anti_collapse", prepared)
+    known["target_width"] = anti_collapse.width(backbone)
+    predictor = part("predictor", lambda: make("predictor", config["predictor"], **known))
+    masker = make("masker", config["masker"], **known)
+    jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"]))
+    batch = config["data"]["batch_size"]
+    masks = draw(masker, config["masker"]["name"], grid, batch)
     views = 1 + max(view for mask in masks for view in _views(mask))
-    pixels = [torch.empty((data["batch_size"], *shape), device="meta") for _ in range(views)]
-    rehearse(jepa, config, masks, pixels)
-    return Built(jepa, masker, grid, views)
+    rehearse(jepa, config, masks, [torch.empty((batch, *shape), device="meta") for _ in range(views)])
+    return Figure(jepa, masker, grid, views)
 
 
 def build_backbone(config: Mapping[str, Any]) -> tuple[Backbone, Grid]:
@@ -116,12 +163,18 @@ def refuse(who: str, call: Any, *args: Any, **kwargs: Any) -> Any:
         raise ConfigError(f"{who}: {first_line(error)}") from error
 
 
+def ask(who: str, masker: Masker, grid: Grid, batch_size: int, rng: torch.Generator, step: int = 0) -> list[Mask]:
+    """A masker's questions; one that has a schedule is told the ``step`` of the run."""
+    told = {"step": step} if "step" in inspect.signature(masker).parameters else {}
+    return refuse(who, masker, grid, batch_size, rng, **told)
+
+
 def draw(masker: Masker, name: str, grid: Grid, batch: int) -> list[Mask]:
     """Masks for a batch; these and some more are held to the masker's contract."""
     who = f"masker {name!r}"
     for number in reversed(range(DRAWS)):
         samples = min(batch, 8) if number else batch
-        masks = refuse(who, masker, grid, samples, seeds.generator("rehearsal", number))
+        masks = ask(who, masker, grid, samples, seeds.generator("rehearsal", number))
         try:
             assert isinstance(masks, list) and masks, "it returns no list of one mask or more"
             for mask in masks:

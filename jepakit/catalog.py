@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jepakit.errors import ConfigError, nearest
 from jepakit.optionfiles import GROUPS, Node, Option, in_folder, read, shipped
 from jepakit.options import (
+    BranchOptions,
     DataOptions,
     EvaluateOptions,
     LoggerOptions,
@@ -50,6 +51,7 @@ class Root:
     encoder: Any = MISSING
     predictor: Any = MISSING
     anti_collapse: Any = MISSING
+    branches: dict[str, BranchOptions] = field(default_factory=dict)
     optim: OptimOptions = field(default_factory=OptimOptions)
     trainer: TrainerOptions = field(default_factory=TrainerOptions)
     start: StartOptions = field(default_factory=StartOptions)
@@ -149,9 +151,12 @@ class Catalog:
             raise ConfigError(f"{option.place}: {error.full_key}: {str(error).splitlines()[0]}") from error
 
     def _recipe(self, option: Option) -> Node:
-        body = self.body(option)
+        body, overriding = self.body(option), False
         for entry in body.get("defaults", []):
-            for key, value in entry.items() if isinstance(entry, DictConfig) else []:
+            for key, value in entry.items() if isinstance(entry, DictConfig) else [(entry, None)]:
+                if overriding and not str(key).startswith("override "):
+                    raise ConfigError(f"{option.place}: {key} has to stand before the lines with 'override'")
+                overriding = str(key).startswith("override ")
                 if str(key).endswith("/anti_collapse") and isinstance(value, ListConfig):
                     self.refuse_twice(list(value), option.place)
         return body

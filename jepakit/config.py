@@ -6,6 +6,7 @@ Hydra has seen them, and what Hydra and OmegaConf have to say is put into the sa
 
 import contextlib
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,9 +22,11 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
+from jepakit.branches import chosen_part, place
 from jepakit.catalog import ROOT, Catalog, Root, collect
 from jepakit.errors import ConfigError, UserError
 from jepakit.optionfiles import GROUPS, Node, refuse_targets
+from jepakit.options import BranchOptions
 from jepakit.strict import check, choose, unchosen, unknown
 
 SECTIONS = {
@@ -92,16 +95,20 @@ def settle(cfg: Node, choices: Mapping[str, Any], catalog: Catalog, complete: bo
     with plainly(catalog):
         plain: Any = OmegaConf.to_container(cfg, resolve=True)
     for group in GROUPS:
-        _refuse_renamed(group, choices.get(group), plain.get(group), catalog)
+        _refuse_renamed(group, group, choices.get(group), plain.get(group), catalog)
+        for name, branch in plain.get("branches", {}).items():
+            there = place(name, group)
+            _refuse_renamed(group, there, choices.get(f"{group}@{there}"), branch.get(group), catalog)
     return check(plain | {"recipe": choices.get("recipe")}, catalog, complete)
 
 
-def _refuse_renamed(group: str, chosen: Any, node: Any, catalog: Catalog) -> None:
+def _refuse_renamed(group: str, there: str, chosen: Any, node: Any, catalog: Catalog) -> None:
     """A component's name is the group's choice (a strategy against collapse lies under its name: ``strict``)."""
     if not isinstance(chosen, str) or not isinstance(node, dict) or group == "anti_collapse":
         return
     if node.get("name") not in (None, catalog.component(group, chosen)):
-        raise ConfigError(f"{group}.name={node['name']} is no way to choose: write {group}={node['name']}")
+        choice = group if there == group else f"{group}@{there}"
+        raise ConfigError(f"{there}.name={node['name']} is no way to choose: write {choice}={node['name']}")
 
 
 def parse(overrides: Sequence[str], catalog: Catalog) -> list[Override]:
@@ -121,10 +128,15 @@ def parse(overrides: Sequence[str], catalog: Catalog) -> list[Override]:
 
 
 def _refuse_twice(parsed: Sequence[Override]) -> None:
-    for key, count in Counter(each.key_or_group for each in parsed).items():
+    for key, count in Counter(map(_place, parsed)).items():
         if count > 1:
-            given = " and ".join(str(each.input_line) for each in parsed if each.key_or_group == key)
+            given = " and ".join(str(each.input_line) for each in parsed if _place(each) == key)
             raise ConfigError(f"{key} is given twice: {given}")
+
+
+def _place(override: Override) -> str:
+    """Where an override belongs: ``masker@branches.image.masker`` is another place than ``masker``."""
+    return f"{override.key_or_group}@{override.package}" if override.package else override.key_or_group
 
 
 def _check_key(override: Override) -> None:
@@ -135,6 +147,8 @@ def _check_key(override: Override) -> None:
         raise ConfigError(f"{override.input_line} is refused: a setting can be changed, not taken away")
     if last == "name" and parents and parents[0] in GROUPS:
         raise ConfigError(f"{override.input_line} is no way to choose: write {parents[0]}=NAME")
+    if part := chosen_part(override.key_or_group):
+        raise ConfigError(f"{override.input_line} is no way to choose: write {part.rpartition('.')[2]}@{part}=NAME")
     if last in SECTIONS and not parents:
         raise ConfigError(f"{last} holds several settings: write {last}.{SECTIONS[last]}=VALUE, and the like")
 
@@ -236,6 +250,8 @@ def _explain(error: BaseException, catalog: Catalog) -> ConfigError:
         inner = inner.__cause__ or inner.__context__
     if inner is None:
         return ConfigError(where + " ".join(str(error).split()))
+    if f"subclass of {BranchOptions.__name__}" in str(inner) or re.fullmatch(r"branches\.[^.]+", inner.full_key or ""):
+        return _no_branch((inner.full_key or "").removeprefix("branches."))
     if isinstance(inner, (ConfigKeyError, ConfigAttributeError)) and inner.full_key:
         parent, (first, _, name) = inner.parent_node, inner.full_key.partition(".")
         if first == "anti_collapse" and "." not in name and parent is not None:
@@ -243,3 +259,9 @@ def _explain(error: BaseException, catalog: Catalog) -> ConfigError:
         return ConfigError(f"{where}{unknown(inner.full_key, [] if parent is None else list(map(str, parent)))}")
     place = f"{inner.full_key}: " if inner.full_key else ""
     return ConfigError(where + place + str(inner).splitlines()[0])
+
+
+def _no_branch(name: str) -> ConfigError:
+    """On a command line, a branch comes into being with a part."""
+    way = f"+data@branches.{name}.data=NAME, or +masker, +predictor, +anti_collapse"
+    return ConfigError(f"there is no branch {name!r} yet: give it a part of its own, {way}; or write it in a recipe")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,15 +16,15 @@ _ERRORS: dict[str, Callable[..., Tensor]] = {"smooth_l1": F.smooth_l1_loss, "l2"
 def distance(name: str) -> Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]:
     """``smooth_l1`` (I-JEPA as released, beta 1), ``l2`` (I-JEPA's text, VICReg) or ``l1`` (V-JEPA).
 
-    A pyramid's distance is the sum over its levels. ``weight`` (``B M Q``) scales single tokens. Raises ConfigError
-    for another name.
+    A pyramid's distance is the mean over its levels: of levels of one width, that of all channels side by side
+    (V-JEPA 2.1). ``weight`` (``B M Q``) scales single tokens. Raises ConfigError for another name.
     """
     if name not in _ERRORS:
         raise ConfigError(f"unknown distance {name!r}{nearest(name, _ERRORS)}; known: {', '.join(_ERRORS)}")
 
     def measure(guess: Features, truth: Features, weight: Tensor | None = None) -> Float[Tensor, ""]:
         if isinstance(guess, tuple):
-            return sum(measure(g, t, weight) for g, t in zip(guess, truth, strict=True))
+            return torch.stack([measure(g, t, weight) for g, t in zip(guess, truth, strict=True)]).mean()
         error = _ERRORS[name](guess.float() if guess.dtype.itemsize < 4 else guess, truth, reduction="none")
         return error.mean() if weight is None else (error.mean(-1) * weight).mean()
 

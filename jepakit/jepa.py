@@ -1,13 +1,13 @@
 """The figure that every paper of the family shares."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepakit.types import Features, Grid, Guess, Losses, Mask, mean, take_blocks
+from jepakit.types import Features, Grid, Guess, Losses, Mask, imagined, mean, take_blocks
 
 Distance = Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]
 
@@ -49,13 +49,52 @@ class Jepa(nn.Module):
             guess, extra = read(self.predictor(seen, mask, look.grid(view), condition))  # B M Q D, imagined
             distances.append(self.distance(guess, truth, mask.weight))
             guards.append({**extra, **self.anti_collapse.penalty(seen, guess, truth)})
-            trace.append((seen, guess, truth))
+            trace.append((seen, imagined(guess, mask), imagined(truth, mask)))
         return Losses.of(distances, guards, trace)
 
     @property
     def target_backbone(self) -> nn.Module:
         """The backbone that answers: the teacher where there is one. It is what evaluations read by default."""
         return getattr(self.anti_collapse, "teacher", None) or self.backbone
+
+    def after_step(self, step: int) -> None:
+        """What moves slowly moves, after optimiser step ``step`` (from 0)."""
+        self.anti_collapse.after_step(self.backbone, step)
+
+
+class Branched(nn.Module):
+    """Several figures over one backbone. What they share has the names that it has in one; what a branch has for itself
+    lies under ``own.<branch>``.
+
+    Args:
+        figures: by branch, with the same backbone.
+        own: which of ``predictor`` and ``anti_collapse`` each branch has for itself.
+    """
+
+    predictor: Any
+    anti_collapse: Any
+
+    def __init__(self, figures: Mapping[str, Jepa], own: Mapping[str, Sequence[str]]):
+        super().__init__()
+        self.figures = dict(figures)  # no child: each part is one, once
+        self.backbone = next(iter(figures.values())).backbone
+        for part in ("predictor", "anti_collapse"):
+            shared = (getattr(figure, part) for name, figure in figures.items() if part not in own[name])
+            self.add_module(part, next(shared, None))
+        self.own = nn.ModuleDict()
+        for name, parts in own.items():
+            if parts:
+                self.own[name] = nn.ModuleDict({part: getattr(figures[name], part) for part in parts})
+
+    @property
+    def target_backbone(self) -> nn.Module:
+        """That of the first branch."""
+        return next(iter(self.figures.values())).target_backbone
+
+    def after_step(self, step: int) -> None:
+        """What moves slowly moves once, whoever shares it."""
+        for strategy in dict.fromkeys(figure.anti_collapse for figure in self.figures.values()):
+            strategy.after_step(self.backbone, step)
 
 
 class Once:

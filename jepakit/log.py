@@ -29,11 +29,20 @@ class Log:
         folder: the run's.
         steps: optimiser steps of the whole run.
         start: the step that the run goes on from.
+        unit: what is counted: ``img``, ``clip``, ``sample``.
         tensorboard, wandb: see ``jepakit.options.LoggerOptions``.
     """
 
-    def __init__(self, folder: Path, steps: int, start: int, tensorboard: bool = True, wandb: str | None = None):
-        self.folder, self.steps, self.start = Path(folder), steps, start
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        start: int,
+        tensorboard: bool = True,
+        wandb: str | None = None,
+        unit: str = "img",
+    ):
+        self.folder, self.steps, self.start, self.unit = Path(folder), steps, start, unit
         self._begun, self._images, self._known = time.monotonic(), 0, {}
         self._wandb = _wandb(wandb, self.folder) if wandb else None  # first: it may refuse, and nothing is open yet
         keep_until(self.folder / JSONL, start or -1)  # a run that starts over writes its line of step 0 again
@@ -53,7 +62,7 @@ class Log:
         print(text, file=self._text, flush=True)
 
     def count(self, images: int) -> None:
-        """Images that the steps since the last call went through."""
+        """Images or clips that the steps since the last call went through."""
         self._images += images
 
     def write(self, step: int, values: Mapping[str, float], show: bool = True) -> None:
@@ -73,7 +82,14 @@ class Log:
     def _show(self, step: int) -> None:
         speed, left = self.pace(step)
         known = [f"{name} {form.format(self._known[name])}" for name, form in SHOWN.items() if name in self._known]
-        text = "  ".join([f"step {step}/{self.steps}", f"{speed:.0f} img/s", f"left {clock(left)}", *known])
+        text = "  ".join(
+            [
+                f"step {step}/{self.steps}",
+                f"{speed:.{0 if speed >= 10 else 1}f} {self.unit}/s",
+                f"left {clock(left)}",
+                *known,
+            ]
+        )
         print(text, file=self._text, flush=True)
         if self._progress is not None:
             self._progress.update(self._bar, completed=step, description=text)
@@ -81,7 +97,7 @@ class Log:
             print(text, flush=True)
 
     def pace(self, step: int) -> tuple[float, float]:
-        """Images per second since the run went on, and the seconds that are left at that pace."""
+        """Images or clips per second since the run went on, and the seconds that are left at that pace."""
         spent = max(time.monotonic() - self._begun, 1e-9)
         done = max(step - self.start, 1)
         return self._images / spent, spent / done * (self.steps - step)

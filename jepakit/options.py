@@ -94,6 +94,21 @@ class TrainerOptions:
 
 
 @dataclass
+class BranchOptions:
+    """One of several figures over one backbone: what it has for itself. All else it shares, settings and parts."""
+
+    weight: float = 1.0
+    """Of its losses in the step's."""
+    start: float = 0.0
+    """Epochs before it joins."""
+    distance: str | None = None
+    data: Any = None
+    masker: Any = None
+    predictor: Any = None
+    anti_collapse: Any = None
+
+
+@dataclass
 class StartOptions:
     """Weights that a new run starts from, in place of random ones."""
 

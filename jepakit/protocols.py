@@ -36,7 +36,8 @@ class Masker(Protocol):
     """Chooses what is seen and what is imagined. Pure: the same ``rng`` state gives the same masks.
 
     It knows the grid, never the pixels. Context and target are not empty; they are disjoint unless the class says
-    ``overlaps = True``. Raises ValueError where the grid leaves no room.
+    ``overlaps = True``, but for what a mask recalls. One with a schedule has an argument ``step`` after these, and is
+    told the optimiser step. Raises ValueError where the grid leaves no room.
     """
 
     def __call__(self, grid: Grid, batch_size: int, rng: torch.Generator) -> list[Mask]: ...
@@ -55,6 +56,8 @@ class Encoder(Protocol):
 @runtime_checkable
 class Predictor(Protocol):
     """Imagines the features of the target blocks from those of the context: ``B M Q D``, or a ``Guess``.
+
+    One that says ``recalls = True`` also answers for the context (``Mask.recall``); others refuse such masks.
 
     ``condition`` is LeCun's z: nothing, actions, the parameters of an augmentation, or what the predictor infers.
     """
@@ -152,7 +155,9 @@ class Source(Protocol):
 
     Raises ``jepakit.data.BadSample`` where a sample cannot be read. ``classes`` names the values of each label. A
     source with clips to choose from may have ``sample(index, rng) -> (picture, labels)``: training calls it with the
-    sample's own generator; ``source[index]`` is the one fixed answer.
+    sample's own generator; ``source[index]`` is the one fixed answer. It may have ``several(index, count, rng=None) ->
+    (clips, labels)``: clips of one sample, read at once; with an attribute ``clips`` training takes so many. ``parts``
+    (lengths) and ``weights`` make a mixture of it.
     """
 
     classes: dict[str, tuple[str, ...]]

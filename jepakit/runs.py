@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def refuse_new(run: Run, changed: Mapping[str, Any]) -> None:
     """Raise ConfigError where a change would make it another run."""
     for key in changed:
-        if key.startswith(FIXED):
+        if re.sub(r"^branches\.\w+\.", "", key).startswith(FIXED):
             raise ConfigError(f"{key} cannot change within a run ({run.folder}): start a new run")
 
 

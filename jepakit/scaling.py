@@ -8,6 +8,7 @@ Lengths in epochs and weight decay stay as they are.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from jepakit.branches import branches
 from jepakit.errors import ConfigError
 
 RULES = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}
@@ -15,7 +16,8 @@ RULES = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}
 
 
 class Step(NamedTuple):
-    """How many samples an optimiser step takes, and how many the configuration is stated for (None: as many)."""
+    """How many samples an optimiser step takes, and how many the configuration is stated for (None: as many): those of
+    all branches together."""
 
     batch: int
     accumulate: int
@@ -25,13 +27,17 @@ class Step(NamedTuple):
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Step":
         """Read off a configuration. Raises ConfigError where no whole number of micro-batches makes up its batch."""
-        batch, options = config["data"]["batch_size"], config["trainer"]
+        batches, options = [each["data"]["batch_size"] for each in branches(config).values()], config["trainer"]
+        batch = sum(batches)
         stated, count = options["global_batch"], options["accumulate"]
         if count is None:
             if stated is None:
                 raise ConfigError("trainer.accumulate=null makes up trainer.global_batch, which is not set: set either")
             if stated % batch:
-                raise ConfigError(f"trainer.global_batch={stated} is no multiple of data.batch_size={batch}")
+                given = (
+                    f"data.batch_size={batch}" if len(batches) == 1 else f"{batch}, what a batch of every branch has"
+                )
+                raise ConfigError(f"trainer.global_batch={stated} is no multiple of {given}")
             count = stated // batch
         return cls(batch, count, stated, options["scaling"])
 

@@ -13,9 +13,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from jepakit.branches import PARTS, branches, place, told
 from jepakit.catalog import Catalog, Root
 from jepakit.errors import ConfigError, nearest
 from jepakit.optionfiles import GROUPS, refuse_targets
+from jepakit.options import BranchOptions
 from jepakit.scaling import RULES
 from jepakit.signature import literals
 
@@ -36,6 +38,7 @@ ABOVE_ZERO = "optim.stretch optim.eps optim.clip trainer.epochs evaluate.tempera
 SPANS = {"data.crop_scale": 1.0, "data.crop_ratio": math.inf}
 """Pairs, low then high, above zero and at most this."""
 PAIRS = "optim.weight_decay optim.betas"
+BRANCH = re.compile(r"[a-z][a-z0-9_]*")
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -46,14 +49,35 @@ def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) ->
     for key in config:
         if key not in (*known, "recipe"):
             raise unknown(key, known)
+    for name, branch in (config.get("branches") or {}).items():
+        _refuse_keys(BranchOptions, branch, f"branches.{name}")
     root = _typed(Root, {key: value for key, value in config.items() if key not in (*GROUPS, "recipe")})
     result: dict[str, Any] = {"seed": root["seed"], "recipe": config.get("recipe")}
     for key in known:
-        result[key] = _component(key, config.get(key), catalog) if key in GROUPS else root[key]
+        result[key] = _component(key, key, config.get(key), catalog) if key in GROUPS else root[key]
+    for name, branch in result["branches"].items():
+        _check_branch(name, branch, catalog)
     if complete:
         _refuse_missing(result)
     _refuse_values(result)
+    for name, each in branches(result).items():
+        with told(name):
+            _refuse_values(each)
     return result
+
+
+def _check_branch(name: str, branch: dict[str, Any], catalog: Catalog) -> None:
+    """What a branch has for itself, checked and typed in place."""
+    if not BRANCH.fullmatch(name):
+        raise ConfigError(f"branches.{name}: a branch's name is small letters, digits and _, and begins with a letter")
+    for part in PARTS:
+        if branch[part] is not None:
+            branch[part] = _component(part, place(name, part), branch[part], catalog)
+    _require(f"branches.{name}.weight", branch["weight"], 0 < branch["weight"] < math.inf, "above 0, and finite")
+    _require(f"branches.{name}.start", branch["start"], 0 <= branch["start"] < math.inf, "at least 0, and finite")
+    distance = branch["distance"]
+    if distance is not None and distance not in CHOICES["distance"]:
+        raise _not_among(f"branches.{name}.distance", distance, CHOICES["distance"])
 
 
 def refuse_data_keys(data: Mapping[str, Any], source: str, catalog: Catalog) -> None:
@@ -84,16 +108,16 @@ def unchosen(name: str, chosen: list[str], catalog: Catalog) -> ConfigError:
     return ConfigError(f"anti_collapse.{name} is not part of this run: choose it, anti_collapse=[{both}]")
 
 
-def _component(group: str, node: Any, catalog: Catalog) -> dict[str, Any]:
+def _component(group: str, path: str, node: Any, catalog: Catalog) -> dict[str, Any]:
     if not isinstance(node, dict) or not node:
         raise choose(group, catalog)
     if group != "anti_collapse":
-        return _one(group, group, node, catalog)
+        return _one(group, path, node, catalog)
     chosen = {name: each for name, each in node.items() if isinstance(each, dict) and each.get("name") == name}
     for name in node:
         if name not in chosen:
             raise unchosen(name, list(chosen), catalog)
-    return {name: _one(group, f"anti_collapse.{name}", each, catalog) for name, each in chosen.items()}
+    return {name: _one(group, f"{path}.{name}", each, catalog) for name, each in chosen.items()}
 
 
 def _one(group: str, path: str, node: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
@@ -135,8 +159,9 @@ def _refuse_keys(schema: type, node: dict[str, Any], path: str) -> None:
 def _refuse_missing(config: dict[str, Any]) -> None:
     for path, value in flatten(config).items():
         if value == "???":
-            group = path.partition(".")[0]
-            raise ConfigError(f"{path} is not set, and {group}={_name(config[group])} has no default: add {path}=VALUE")
+            *branch, group = path.split(".")[: 3 if path.startswith("branches.") else 1]
+            name = _name((config["branches"][branch[1]] if branch else config)[group])
+            raise ConfigError(f"{path} is not set, and {group}={name} has no default: add {path}=VALUE")
 
 
 def _name(node: Any) -> str:

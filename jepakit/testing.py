@@ -19,9 +19,11 @@ SMALL = Grid(1, 4, 4)
 
 
 def check_mask(mask: Mask, grid: Grid, batch: int, overlaps: bool = False) -> None:
-    """Indices are whole numbers on the grid, no token twice; context and target are not empty, and disjoint."""
+    """Indices are whole numbers on the grid, no token twice; context and target are not empty, and disjoint. What is
+    recalled is the context once more."""
+    _check_recall(mask)
     sets: dict[str, Tensor] = {}
-    for name, index, dims in (("context", mask.context, 2), ("target", mask.target, 3)):
+    for name, index, dims in (("context", mask.context, 2), ("target", mask.imagined, 3)):
         if index is None:
             continue
         assert index.dtype == torch.int64, f"{name} holds {index.dtype}, indices are int64"
@@ -38,6 +40,20 @@ def check_mask(mask: Mask, grid: Grid, batch: int, overlaps: bool = False) -> No
         assert not both, f"context and target share {both} tokens, and the masker does not say overlaps = True"
     if mask.weight is not None:
         assert mask.target is not None and mask.weight.shape == mask.target.shape, "weight has not the target's shape"
+
+
+def _check_recall(mask: Mask) -> None:
+    """The last tokens of each block, as many as are recalled, are all of the context, in its order."""
+    if not mask.recall:
+        return
+    assert mask.context is not None and mask.target is not None, "what is recalled is named by context and target"
+    assert mask.context_view == mask.target_view, "what is recalled lies in another view than the context"
+    assert mask.recall == mask.context.shape[-1], (
+        f"{mask.recall} tokens are recalled, the context has {mask.context.shape[-1]}"
+    )
+    recalled = mask.target[..., -mask.recall :]
+    expected = mask.context.unsqueeze(1).expand(-1, mask.target.shape[1], -1)
+    assert torch.equal(recalled, expected), "the last tokens of a target block are not those of the context"
 
 
 def check_masker(masker: Masker, grids: Sequence[Grid] = IMAGE_GRIDS, batch: int = 5) -> None:
@@ -84,14 +100,21 @@ def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = S
 
 
 def check_predictor(predictor: Predictor, seen: Features, grid: Grid = SMALL, width: int | None = None) -> None:
-    """A guess has a vector of the encoder's width for each asked token, and blocks do not see one another."""
+    """A guess has a vector of the encoder's width for each asked token, and blocks do not see one another.
+
+    A predictor that says ``recalls = True`` is asked for the context as well.
+    """
     width = width or _levels(seen)[-1].shape[-1]
     kept, asked = torch.arange(4).expand(2, 4), torch.arange(4, 10).view(1, 2, 3).expand(2, 2, 3)
+    recall = 4 if getattr(predictor, "recalls", False) else 0
+    if recall:
+        asked = torch.cat([asked, kept[:, None].expand(2, 2, 4)], dim=2)
     seen = seen[:, :4] if isinstance(seen, Tensor) else seen
     with _still(predictor):
-        found = _features(predictor(seen, Mask(kept, asked), grid))
-        assert isinstance(found, tuple) or found.shape == (2, 2, 3, width), f"the guess is {tuple(found.shape)}"
-        alone = _features(predictor(seen, Mask(kept, asked[:, 1:]), grid))
+        found = _features(predictor(seen, Mask(kept, asked, recall=recall), grid))
+        expected = (*asked.shape, width)
+        assert isinstance(found, tuple) or found.shape == expected, f"the guess is {tuple(found.shape)}"
+        alone = _features(predictor(seen, Mask(kept, asked[:, 1:], recall=recall), grid))
         for level, other in zip(_levels(found), _levels(alone), strict=True):
             assert torch.isfinite(level).all(), "the guess is not finite"
             _same(level[:, -other.shape[1] :], other, "a target block's guess depends on the other blocks")

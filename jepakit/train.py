@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jepakit import checkpoint, health, seeds
-from jepakit.build import build, build_backbone, parameters, refuse
+from jepakit import checkpoint, health
+from jepakit.branch import Taken, assemble, loaders
+from jepakit.build import build, build_backbone, parameters, view_shape
 from jepakit.data import open_source
-from jepakit.data.loader import Loader
-from jepakit.data.quarantine import Quarantine
-from jepakit.device import autocast, pick_device
-from jepakit.errors import ConfigError, DataError, TrainingError
+from jepakit.device import pick_device
+from jepakit.errors import DataError, TrainingError
 from jepakit.evaluate.data import held_out
 from jepakit.evaluate.features import Reading
 from jepakit.evaluate.monitor import Monitor
@@ -28,7 +27,6 @@ from jepakit.pictures.report import report
 from jepakit.protocols import Source
 from jepakit.scaling import Step
 from jepakit.signals import deaths_held_back, stop_at_signals
-from jepakit.types import Batch, Losses, to_device
 from jepakit.weights.start import begin
 
 INTERRUPTED = 130
@@ -58,18 +56,15 @@ class Trainer:
     def __init__(self, config: Mapping[str, Any], folder: Path):
         self.config, self.folder, self.options = config, folder, config["trainer"]
         self.device = pick_device(self.options["device"], self.options["threads"])
-        source = open_source(config["data"])
-        self.loader = Loader(source, config["data"], config["seed"], self.device)
-        self.batch = Step.of(config)
+        self.source = open_source(config["data"])
+        self.batch, fed = Step.of(config), loaders(config, self.source, self.device)
+        self.loader = next(iter(fed.values()))
         self.epoch_steps = float(self.options["epoch_steps"] or len(self.loader) / self.batch.accumulate)
         self.steps = self.options["steps"] or max(1, int(self.options["epochs"] * self.epoch_steps))
-        self.quarantine = Quarantine(folder, config["data"]["max_bad"], len(source))
         built = build(config, self.steps, self.batch.ratio)
-        if built.views > (given := len(self.loader.views)):
-            asks = f"masker {config['masker']['name']!r} asks for {built.views} views of a sample"
-            raise ConfigError(f"{asks}, the data gives {given}")
-        self.jepa, self.masker, self.grid = built.jepa.to(self.device).train(), built.masker, built.grid
-        self.monitor = monitor(config, source, self.device)
+        self.jepa = built.jepa.to(self.device).train()
+        self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder)
+        self.monitor = monitor(config, self.source, self.device)
         self.optim = self.batch.scaled(config["optim"])
         self.optimizer = adamw(self.jepa, self.optim)
         notes: list[str] = []
@@ -77,7 +72,9 @@ class Trainer:
         if self.step == 0 and config["start"]["weights"]:
             begin(self.jepa, self.optimizer, config, notes.append)
         self.saved, self.skipped = self.step, 0
-        self.log = Log(folder, self.steps, self.step, **config["logger"])
+        units = {"clip" if view_shape(branch.config["data"])[1] > 1 else "img" for branch in self.branches}
+        unit = units.pop() if len(units) == 1 else "sample"
+        self.log = Log(folder, self.steps, self.step, **config["logger"], unit=unit)
         for note in notes:
             self.log.say(note)
         if self.options["compile"]:
@@ -86,28 +83,35 @@ class Trainer:
     def fit(self, asked: list[int]) -> bool:
         """Train to the last step, or until ``asked`` holds a signal. Returns whether the run is finished."""
         self.announce()
-        micro = self.batch.accumulate
-        with contextlib.closing(self.loader.batches(self.step * micro, self.steps * micro)) as stream:
-            while self.step < self.steps and (batches := self.fetch(stream, asked)):
-                self.advance(batches)
+        with contextlib.closing(self.stream(self.step, self.steps)) as stream:
+            while self.step < self.steps and (taken := self.fetch(stream, asked)):
+                self.advance(taken)
         if self.saved != self.step:
             self.save()
         return self.step == self.steps
 
-    def fetch(self, stream: Iterator[Batch], asked: list[int]) -> list[Batch]:
+    def stream(self, start: int, stop: int) -> Iterator[list[Taken]]:
+        """What steps ``start`` to ``stop - 1`` take of each branch."""
+        with contextlib.ExitStack() as stack:
+            streams = [stack.enter_context(contextlib.closing(b.batches(start, stop))) for b in self.branches]
+            for step in range(start, stop):
+                there = [(b, each) for b, each in zip(self.branches, streams, strict=True) if b.first <= step]
+                yield [Taken(b, number, next(each)) for b, each in there for number in range(b.accumulate)]
+
+    def fetch(self, stream: Iterator[list[Taken]], asked: list[int]) -> list[Taken]:
         """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too."""
         try:
-            return [] if asked else [next(stream) for _ in range(self.batch.accumulate)]
+            return [] if asked else next(stream)
         except DataError:
             if asked:
                 return []
             raise
 
-    def advance(self, batches: list[Batch]) -> None:
+    def advance(self, taken: list[Taken]) -> None:
         """A step, and what is due after it: a line of the log, a score, a checkpoint."""
         save_every = self.options["checkpoint_every"] or max(50, min(self.steps // 20, int(self.epoch_steps)))
         score_every = self.score_every()
-        values = self.train_step(batches)
+        values = self.train_step(taken)
         self.step += 1
         last = self.step == self.steps
         if values is not None and (self.step % self.options["log_every"] == 0 or last):
@@ -117,41 +121,40 @@ class Trainer:
         if self.step % save_every == 0 or last:
             self.save()
 
-    def train_step(self, batches: list[Batch]) -> dict[str, Tensor | float] | None:
+    def train_step(self, taken: list[Taken]) -> dict[str, Tensor | float] | None:
         """One optimiser step over its micro-batches. Returns what is worth a line, None where the step was skipped.
 
         Loss and gradient are looked at before anything moves: neither optimiser nor teacher sees what is not finite.
         """
         rates = set_schedules(self.optimizer, self.optim, self.step, self.steps, self.epoch_steps)
-        found = []
-        for number, batch in enumerate(batches):
-            self.quarantine.add(batch.replaced)
-            losses = self.losses(batch, number)
-            (losses.total / len(batches)).backward()
-            found.append({"loss": losses.total.detach()} | {k: part.detach() for k, part in losses.parts.items()})
-        parts = {name: torch.stack([each[name] for each in found]).mean() for name in found[0]}
+        parts = self.gradients(taken)
         norm = self.gradient_norm()
         finite = bool(torch.isfinite(parts["loss"]) & torch.isfinite(norm))
         if finite:
             self.optimizer.step()
-            self.jepa.anti_collapse.after_step(self.jepa.backbone, self.step)
+            self.jepa.after_step(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        self.log.count(sum(len(batch.index) for batch in batches))
+        self.log.count(sum(len(each.batch.index) for each in taken))
         if not finite:
-            return self.skip(batches, {**parts, "grad_norm": norm})
-        self.skipped, self.trace = 0, losses.trace
-        if len(losses.parts) == 1:
-            parts = {"loss": parts["loss"]}  # the one part is all of it
+            return self.skip(taken, {**parts, "grad_norm": norm})
+        self.skipped = 0
         return {**parts, "grad_norm": norm, **rates}
 
-    def losses(self, batch: Batch, number: int) -> Losses:
-        """The figure, for one micro-batch: its masks and its noise depend on seed and step alone."""
-        key = (self.config["seed"], self.step, number)
-        who, rng = f"masker {self.config['masker']['name']!r}", seeds.generator("masks", *key)
-        masks = refuse(who, self.masker, self.grid, len(batch.index), rng)
-        torch.manual_seed(seeds.key("noise", *key))
-        with autocast(self.device, self.options["precision"]):
-            return self.jepa(batch.views, to_device(masks, self.device), batch.condition)
+    def gradients(self, taken: list[Taken]) -> dict[str, Tensor]:
+        """Add up the gradients of a step. Returns its loss, and what that is the sum of where it is one of several."""
+        found: dict[str, list[Tensor]] = {}
+        shares, self.traces = [], {}
+        for branch, number, batch in taken:
+            branch.quarantine.add(batch.replaced)
+            losses = branch.losses(batch, self.step, number)
+            share = losses.total * (branch.weight / branch.accumulate)
+            share.backward()
+            shares.append(share.detach())
+            parts = losses.parts if len(losses.parts) > 1 else {}  # the one part is all of it
+            for name, value in branch.called({"loss": losses.total, **parts}).items():
+                found.setdefault(name, []).append(value.detach())
+            self.traces[branch] = losses.trace
+        return {"loss": torch.stack(shares).sum()} | {name: torch.stack(each).mean() for name, each in found.items()}
 
     def gradient_norm(self) -> Tensor:
         """Of all trained parameters together, before it is clipped: together, or each part by its own norm."""
@@ -165,16 +168,16 @@ class Trainer:
             torch.nn.utils.clip_grads_with_norm_(trained, most, norm)
         return norm
 
-    def skip(self, batches: list[Batch], values: Mapping[str, Tensor]) -> None:
+    def skip(self, taken: list[Taken], values: Mapping[str, Tensor]) -> None:
         """Leave a step out; after too many in a row, stop with what is needed to look at it again."""
         self.skipped += 1
-        index = [i for batch in batches for i in batch.index.tolist()]
+        samples = [(each.branch.loader.source, i) for each in taken for i in each.batch.index.tolist()]
         found = {
             "step": self.step,
             "seed": self.config["seed"],
             "values": {name: str(value.item()) for name, value in values.items()},
-            "index": index,
-            "samples": [self.loader.source.describe(i) for i in index],
+            "index": [index for _, index in samples],
+            "samples": [source.describe(index) for source, index in samples],
         }
         path = self.folder / f"nonfinite-step-{self.step:08d}.json"
         path.write_text(json.dumps(found, indent=1))
@@ -187,7 +190,10 @@ class Trainer:
 
     def write(self, values: Mapping[str, Tensor | float]) -> None:
         """A line of the log: the step's numbers, its health, the pace."""
-        line = {**values, **health.figures(self.trace)}
+        (_, trace), *others = self.traces.items()  # the first branch's health is the run's
+        line = {**values, **health.figures(trace)}
+        for branch, trace in others:
+            line |= branch.called(health.figures(trace))
         numbers = {name: float(value) for name, value in line.items()}
         speed = self.log.pace(self.step)[0]
         self.log.write(self.step, {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed})
@@ -224,12 +230,13 @@ class Trainer:
         """What is trained, on what, and for how long; the scores that there are to beat."""
         c, j = self.config, self.jepa
         sizes = {"encoder": j.backbone, "predictor": j.predictor, "trained in all": j}
+        sizes = {name: part for name, part in sizes.items() if part is not None}
         self.log.say(f"run {self.folder}  recipe {c['recipe'] or '-'}  device {self.device}")
         self.log.say("parameters: " + ", ".join(f"{name} {parameters(part):,}" for name, part in sizes.items()))
+        for branch in self.branches:
+            self.log.say(str(branch))
         self.log.say(
-            f"data: {getattr(self.loader.source, 'describe_all', lambda: f'{len(self.loader.source):,} samples')()}; "
-            f"{self.batch.samples} a step, {self.steps:,} steps "
-            f"({self.steps / self.epoch_steps:.3g} epochs), tokens {self.grid.t} x {self.grid.h} x {self.grid.w}"
+            f"{self.batch.samples} samples a step, {self.steps:,} steps ({self.steps / self.epoch_steps:.3g} epochs)"
         )
         if said := str(self.batch):
             self.log.say(said)
@@ -246,7 +253,7 @@ class Trainer:
             return
         random = build_backbone(self.config)[0].to(self.device)
         backbones = {"trained encoder": self.jepa.target_backbone, "random encoder": random}
-        drawn = report(self.config, self.folder, backbones, self.loader.source, self.device)
+        drawn = report(self.config, self.folder, backbones, self.source, self.device)
         self.log.say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn))}")
         self.log.say(f"next: jepakit eval run={self.folder} protocol=all")
 

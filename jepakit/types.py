@@ -38,7 +38,9 @@ class Mask(NamedTuple):
     ``context`` are the tokens that the encoder may see, ``target`` the M blocks of tokens that the predictor has to
     imagine, each block on its own. ``None`` stands for the whole view. Several masks of a step may share one
     ``context`` tensor: it is then encoded once. ``kind`` numbers the way the mask was drawn (V-JEPA has a mask token
-    for each kind); ``weight`` scales the error of single target tokens.
+    for each kind); ``weight`` scales the error of single target tokens. The last ``recall`` tokens of each target block
+    are those of the context, in its order: the predictor answers for them from their own places, not from a mask token
+    (V-JEPA 2.1).
     """
 
     context: Int[Tensor, "B K"] | None
@@ -47,6 +49,12 @@ class Mask(NamedTuple):
     target_view: int | tuple[int, ...] = 0
     kind: int = 0
     weight: Float[Tensor, "B M Q"] | None = None
+    recall: int = 0
+
+    @property
+    def imagined(self) -> Int[Tensor, "*B Q"] | None:
+        """The target without what is recalled."""
+        return self.target if self.target is None else self.target[..., : self.target.shape[-1] - self.recall]
 
 
 def to_device(masks: Sequence[Mask], device: torch.device | str) -> list[Mask]:
@@ -143,6 +151,13 @@ def take_blocks(x: Features, index: Int[Tensor, "B M Q"] | None) -> Features:
     if index is None:
         return x.unsqueeze(1)
     return take(x, index.flatten(1)).unflatten(1, index.shape[1:])
+
+
+def imagined(x: Features, mask: Mask) -> Features:
+    """Blocks ``B M Q D``, a guess or its truth, without what is recalled."""
+    if isinstance(x, tuple):
+        return tuple(level for each in x if isinstance(level := imagined(each, mask), Tensor))
+    return x[:, :, : x.shape[2] - mask.recall]
 
 
 def mean(several: Sequence[Features]) -> Features:

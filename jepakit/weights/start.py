@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from jepakit.errors import CheckpointError, ConfigError, nearest
-from jepakit.jepa import Jepa
+from jepakit.jepa import Branched, Jepa
 from jepakit.types import Weights
 from jepakit.weights.fill import native, refuse_misfit, skeleton
 
 PARTS = ("backbone", "predictor", "optimizer")
 NODES = {"backbone": ("tokenizer", "encoder"), "predictor": ("predictor",), "optimizer": ()}
 """The nodes of the configuration that each part is made from."""
-FREE = ("drop_path", "init_std", "native")
+FREE = ("drop_path", "init_std", "native", "checkpoint_blocks", "depth_scaled", "zero_mask_tokens")
 """Settings that may differ from the file's: they belong to the training; of the native grid more is asked below."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW keeps of a parameter."""
@@ -29,7 +29,9 @@ class Fill(NamedTuple):
     state: Mapping[str, Tensor]
 
 
-def begin(jepa: Jepa, optimizer: torch.optim.Optimizer, config: Mapping[str, Any], say: Callable[[str], Any]) -> None:
+def begin(
+    jepa: Jepa | Branched, optimizer: torch.optim.Optimizer, config: Mapping[str, Any], say: Callable[[str], Any]
+) -> None:
     """Fill a new run's model with ``start.weights``, its ``start.parts``.
 
     The teacher is given the target weights and the backbone the online ones; where a file has but one of them, both
@@ -40,7 +42,8 @@ def begin(jepa: Jepa, optimizer: torch.optim.Optimizer, config: Mapping[str, Any
         say: is told what was taken, and what was not there.
 
     Raises:
-        ConfigError: parts that there are not; settings, or a native grid, that are not the file's.
+        ConfigError: parts that there are not; settings that are not the file's, or another grid where no ``native`` one
+            says how its places are numbered.
         CheckpointError: a part that the file lacks; keys or shapes that differ.
     """
     from jepakit.weights import read
@@ -85,16 +88,20 @@ def refuse_other(theirs: Mapping[str, Any], ours: Mapping[str, Any], parts: Sequ
         raise ConfigError(f"{who} is of another model than the configuration: go on with {' '.join(wanted)}")
     grids = {node: (native(theirs, node), native(ours, node)) for node in nodes if node != "tokenizer"}
     other = {node: (there, here) for node, (there, here) in grids.items() if there and here and there != here}
-    if other:
-        ways = " ".join(f"{node}.native=[{rows},{columns}]" for node, ((rows, columns), _) in other.items())
-        there, here = next(iter(other.values()))
-        if not any(theirs[node].get("native") for node in other):
+    asked = [node for node in other if ours[node].get("native")]
+    if unsaid := {node: pair for node, pair in other.items() if node not in asked}:
+        ways = " ".join(f"{node}.native=[{rows},{columns}]" for node, ((rows, columns), _) in unsaid.items())
+        there, here = next(iter(unsaid.values()))
+        if not any(theirs[node].get("native") for node in unsaid):
             ways += f", or data.size={theirs['data']['size']}"
         raise ConfigError(f"{who} was trained on a grid of {_by(there)}, here it is {_by(here)}: go on with {ways}")
-    return _notes(theirs, ours, [node for node, (grid, _) in grids.items() if grid is None])
+    anew = [
+        f"{node}: the weights know a grid of {_by(other[node][0])}; places are those of its native" for node in asked
+    ]
+    return anew + _notes(theirs, ours, [node for node, (grid, _) in grids.items() if grid is None])
 
 
-def filling(jepa: Jepa, found: Weights, parts: Sequence[str], who: str) -> tuple[list[Fill], list[str]]:
+def filling(jepa: Jepa | Branched, found: Weights, parts: Sequence[str], who: str) -> tuple[list[Fill], list[str]]:
     """Which module is to hold what, and that in words. Raises CheckpointError for a part that the file lacks."""
     there = {"backbone": bool(found.backbones), "predictor": bool(found.predictor)}
     if lacking := [part for part in parts if not there.get(part, True)]:
@@ -107,6 +114,8 @@ def filling(jepa: Jepa, found: Weights, parts: Sequence[str], who: str) -> tuple
         if (teacher := getattr(jepa.anti_collapse, "teacher", None)) is not None:
             fills.append(Fill("teacher", teacher, _one_of(found, "target")))
         said.append(_shared(found, teacher is not None))
+    if "predictor" in parts and jepa.predictor is None:
+        raise ConfigError(f"{who}: every branch has a predictor of its own: leave it out with start.parts=[backbone]")
     if "predictor" in parts:
         fills.append(Fill("predictor", jepa.predictor, found.predictor))
         said.append("predictor")
@@ -114,7 +123,7 @@ def filling(jepa: Jepa, found: Weights, parts: Sequence[str], who: str) -> tuple
 
 
 def moments_of(
-    jepa: Jepa, optimizer: torch.optim.Optimizer, found: Weights, parts: Sequence[str]
+    jepa: Jepa | Branched, optimizer: torch.optim.Optimizer, found: Weights, parts: Sequence[str]
 ) -> dict[str, nn.Parameter]:
     """The trained parameters that are taken, by name, where the file has moments; else none."""
     trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}

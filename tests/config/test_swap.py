@@ -20,17 +20,31 @@ SHIPPED = sorted(name for name in catalog().names("recipe"))
 OPTIONS = [(group, name) for group in GROUPS for name in catalog().names(group)]
 
 
+def together() -> list[dict[str, str]]:
+    """Sets of options, one of every group: each option is in one of them at least."""
+    names = {group: catalog().names(group) for group in GROUPS}
+    most = max(map(len, names.values()))
+    return [{group: found[number % len(found)] for group, found in names.items()} for number in range(most)]
+
+
 @pytest.mark.parametrize("recipe", [None, *(name for name in SHIPPED if not name.startswith("ablations/"))])
 def test_every_option_composes_over_every_recipe(recipe):
+    """All groups at once, in another set for every option: one at a time is too slow for each pair."""
     base = [f"recipe={recipe}"] if recipe else []
-    chosen = compose(base, catalog(), complete=False)
-    for group, name in OPTIONS:
-        config = compose([*base, f"{group}={name}"], catalog(), complete=False)
-        component = catalog().component(group, name)
-        node = config[group]
-        assert list(node) == [component] if group == "anti_collapse" else node["name"] == component
-        untouched = [other for other in GROUPS if other != group]
-        assert {key: config[key] for key in untouched} == {key: chosen[key] for key in untouched}
+    for options in together():
+        config = compose([*base, *(f"{group}={name}" for group, name in options.items())], catalog(), complete=False)
+        for group, name in options.items():
+            component = catalog().component(group, name)
+            node = config[group]
+            assert list(node) == [component] if group == "anti_collapse" else node["name"] == component
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_an_option_changes_its_own_group_alone(group, name):
+    chosen = compose([], catalog(), complete=False)
+    config = compose([f"{group}={name}"], catalog(), complete=False)
+    untouched = [other for other in GROUPS if other != group]
+    assert {key: config[key] for key in untouched} == {key: chosen[key] for key in untouched}
 
 
 def test_every_component_is_an_option():

@@ -212,7 +212,7 @@ def test_mcjepa_motion():
     assert [level.shape[1] for level in seen] == [2 * 256, 2 * 64, 2 * 16]
     assert [level.shape for level in guess] == [level.shape for level in truth]
     levels = [(a - b).pow(2).mean() for a, b in zip(guess, truth, strict=True)]
-    torch.testing.assert_close(losses[0].parts["distance"], torch.stack(levels).sum())
+    torch.testing.assert_close(losses[0].parts["distance"], torch.stack(levels).mean())
 
 
 def test_a_predictor_with_a_condition():

@@ -112,7 +112,7 @@ def test_what_fits_is_built(config):
 
     before = torch.get_rng_state()
     built = build(config())
-    assert built.grid == Grid(1, 4, 4) and built.views == 1
+    assert built.grid == Grid(1, 4, 4) and built.figures[""].views == 1
     assert torch.equal(before, torch.get_rng_state())
     assert not any(parameter.is_meta for parameter in built.jepa.parameters())
 
@@ -133,7 +133,7 @@ def test_several_views_are_built_for_those_who_give_them(config, tmp_path):
 
     nodes = {"tokenizer": "whole", "masker": "pair", "encoder": "pooled", "predictor": "same"}
     made = config(**{kind: {"name": name} for kind, name in nodes.items()}, anti_collapse={"own": {"name": "own"}})
-    assert build(made).views == 2
+    assert build(made).figures[""].views == 2
     options = {"optim": OptimOptions(), "trainer": TrainerOptions(), "logger": LoggerOptions()}
     made |= {key: vars(each) for key, each in options.items()} | {"evaluate": vars(EvaluateOptions()), "recipe": None}
     with pytest.raises(ConfigError, match="^masker 'pair' asks for 2 views of a sample, the data gives 1$"):

@@ -12,6 +12,8 @@ from tests.contracts import toys
 GRID = Grid(1, 4, 4)
 CONTEXT, TARGET = torch.arange(8).expand(2, 8), torch.arange(8, 16).view(1, 2, 4).expand(2, 2, 4)
 SOUND = Mask(CONTEXT, TARGET)
+AGAIN = torch.cat([TARGET, CONTEXT[:, None].expand(2, 2, 8)], dim=2)
+RECALLED = Mask(CONTEXT, AGAIN, recall=8)
 
 BROKEN_MASKS = {
     "floats": (SOUND._replace(context=CONTEXT.float()), "context holds torch.float32, indices are int64"),
@@ -26,6 +28,19 @@ BROKEN_MASKS = {
     "overlap": (SOUND._replace(target=TARGET - 4), "context and target share 8 tokens"),
     "all is seen": (SOUND._replace(context=None), "context or target is the whole view"),
     "weight": (SOUND._replace(weight=torch.ones(2, 8)), "weight has not the target's shape"),
+    "recalled, another order": (
+        RECALLED._replace(context=CONTEXT.flip(1)),
+        "the last tokens of a target block are not",
+    ),
+    "recalled, another token": (
+        RECALLED._replace(target=AGAIN.roll(1, 2)),
+        "the last tokens of a target block are not",
+    ),
+    "recalled in part": (RECALLED._replace(recall=7), "7 tokens are recalled, the context has 8"),
+    "recalled elsewhere": (RECALLED._replace(target_view=1), "what is recalled lies in another view than the context"),
+    "recalled of nothing": (RECALLED._replace(context=None), "what is recalled is named by context and target"),
+    "recalled alone": (RECALLED._replace(target=AGAIN[:, :, 4:]), "target is empty"),
+    "recalled unsaid": (RECALLED._replace(recall=0), "context and target share 16 tokens"),
 }
 
 
@@ -39,6 +54,8 @@ def test_a_broken_mask(broken):
 
 def test_a_sound_mask():
     testing.check_mask(SOUND._replace(weight=torch.ones(2, 2, 4)), GRID, 2)
+    testing.check_mask(RECALLED._replace(weight=torch.ones(2, 2, 12)), GRID, 2)
+    assert torch.equal(RECALLED.imagined, TARGET) and Mask(None, None).imagined is None
     testing.check_mask(SOUND._replace(target=TARGET - 4), GRID, 2, overlaps=True)
     testing.check_mask(SOUND._replace(target=TARGET - 4, target_view=1), GRID, 2)
     testing.check_mask(Mask(None, None, 0, 1), GRID, 2)

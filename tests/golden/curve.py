@@ -50,12 +50,12 @@ SETTINGS = (
 def losses(folder: Path) -> list[float]:
     """The loss of each step, by the trainer that every run goes through."""
     trainer = Trainer(resolve(SETTINGS), folder)
-    batches, found = trainer.loader.batches(0, STEPS), []
+    steps, found = trainer.stream(0, STEPS), []
     for trainer.step in range(STEPS):
-        values = trainer.train_step([next(batches)])
+        values = trainer.train_step(next(steps))
         assert values is not None, "a step was skipped"
         found.append(float(values["loss"]))
-    batches.close()
+    steps.close()
     trainer.log.close()
     return found
 

@@ -26,16 +26,16 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     from jepakit.train import Trainer
 
     def arrange(step: int, act: Callable[[], Any]) -> None:
-        original, done = Trainer.losses, []
+        original, done = Trainer.gradients, []
 
         @functools.wraps(original)
-        def losses(self: Any, *args: Any) -> Any:
+        def gradients(self: Any, *args: Any) -> Any:
             if self.step + 1 == step and not done:
                 done.append(step)
                 act()
             return original(self, *args)
 
-        monkeypatch.setattr(Trainer, "losses", losses)
+        monkeypatch.setattr(Trainer, "gradients", gradients)
 
     return arrange
 

@@ -1,6 +1,6 @@
 """Train a run in processes that are killed one after the other, then in one that is not.
 
-    python killed.py CONFIG.json FOLDER SEED
+    python killed.py CONFIG.json FOLDER SEED [KILLS]
 
 Half of them kill themselves as they are about to touch a file of the run for the n-th time, which is in the middle of a
 save more often than not; the others are killed from outside, some moments after the n-th line of the log. What is drawn
@@ -65,7 +65,7 @@ def kill_after_lines(child: int, folder: str, number: int, moments: float) -> No
     os.kill(child, signal.SIGKILL)
 
 
-def main(config: str, folder: str, seed: str) -> None:
+def main(config: str, folder: str, seed: str, kills: str = str(KILLS)) -> None:
     import jepakit.train
 
     jepakit.train.report = lambda *_: []  # no pictures
@@ -78,7 +78,7 @@ def main(config: str, folder: str, seed: str) -> None:
         kill_at_touch(folder, number)
         return train()
 
-    for kill in range(KILLS):
+    for kill in range(int(kills)):
         if kill % 2:
             number = rng.randrange(1, MOST_TOUCHES)
             child = in_child(lambda number=number: train_until(number))

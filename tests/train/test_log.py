@@ -34,9 +34,8 @@ def test_what_is_announced(tmp_path, capsys):
     jepa = build(made).jepa
     backbone, predictor = (sum(p.numel() for p in part.parameters()) for part in (jepa.backbone, jepa.predictor))
     assert f"encoder {backbone:,}, predictor {predictor:,}, trained in all {backbone + predictor:,}" in said
-    assert (
-        "40 generated pictures of 16 x 16 pixels in 9 classes; 8 a step, 2 steps (0.4 epochs), tokens 1 x 4 x 4" in said
-    )
+    assert "\ndata: 40 generated pictures of 16 x 16 pixels in 9 classes; tokens 1 x 4 x 4\n" in said
+    assert "\n8 samples a step, 2 steps (0.4 epochs)\n" in said
     assert re.search(r"peak memory \d+\.\d\d GiB", said)
 
 

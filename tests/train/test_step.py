@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from jepakit import seeds, train
+from jepakit.branch import Branch, Taken
 from jepakit.errors import TrainingError
 from jepakit.train import Trainer
 from jepakit.types import Batch, Losses
@@ -21,21 +22,21 @@ from tests.train import tiny
 
 
 @pytest.fixture
-def begin(tmp_path: Path) -> Iterator[Callable[..., tuple[Trainer, list[Batch]]]]:
+def begin(tmp_path: Path) -> Iterator[Callable[..., tuple[Trainer, list[Taken]]]]:
     """``begin(optim__clip=1)``: a trainer at its first step, and that step's micro-batches."""
     started: list[Trainer] = []
 
-    def make(**changes: Any) -> tuple[Trainer, list[Batch]]:
+    def make(**changes: Any) -> tuple[Trainer, list[Taken]]:
         trainer = Trainer(tiny.config(**changes), tmp_path)
         started.append(trainer)
-        return trainer, list(trainer.loader.batches(0, trainer.options["accumulate"]))
+        return trainer, next(trainer.stream(0, 1))
 
     yield make
     for each in started:
         each.log.close()
 
 
-def gradients(trainer: Trainer, batches: list[Batch]) -> tuple[list[Tensor], dict[str, Any]]:
+def gradients(trainer: Trainer, batches: list[Taken]) -> tuple[list[Tensor], dict[str, Any]]:
     """What the optimiser is given, and the step's values."""
     found: list[Tensor] = []
     trained = [p for p in trainer.jepa.parameters() if p.requires_grad]
@@ -54,8 +55,9 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches(begin):
     """Each micro-batch has masks and noise of its own, so that a large batch at once is another sum than this one."""
     trainer, batches = begin(data__batch_size=4, trainer__accumulate=4)
     totals = []
-    for number, batch in enumerate(batches):
-        masks = trainer.masker(trainer.grid, 4, seeds.generator("masks", 0, 0, number))
+    for _, number, batch in batches:
+        figure = trainer.branches[0].figure
+        masks = figure.masker(figure.grid, 4, seeds.generator("masks", 0, 0, number))
         torch.manual_seed(seeds.key("noise", 0, 0, number))
         totals.append(trainer.jepa(batch.views, masks).total)
     expected = torch.autograd.grad(
@@ -116,13 +118,13 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``poison({3, 4}, "inf")``: these steps (counted from 1) go wrong, in their first micro-batch only."""
 
     def arrange(steps: Any, way: str = "nan") -> None:
-        original = Trainer.losses
+        original = Branch.losses
 
-        def losses(self: Trainer, batch: Batch, number: int) -> Losses:
-            result = original(self, batch, number)
-            return poisoned(result, self.jepa, way) if self.step + 1 in steps and number == 0 else result
+        def losses(self: Branch, batch: Batch, step: int, number: int) -> Losses:
+            result = original(self, batch, step, number)
+            return poisoned(result, self.figure.jepa, way) if step + 1 in steps and number == 0 else result
 
-        monkeypatch.setattr(Trainer, "losses", losses)
+        monkeypatch.setattr(Branch, "losses", losses)
 
     return arrange
 

@@ -88,7 +88,7 @@ def stepped(trainer: Trainer, step: int = 0) -> tuple[dict[str, list[Tensor]], f
 
     hook = trainer.optimizer.register_step_pre_hook(note)
     trainer.step = step
-    values = trainer.train_step(list(trainer.loader.batches(step, step + 1)))
+    values = trainer.train_step(next(trainer.stream(step, step + 1)))
     hook.remove()
     assert values is not None
     return found, float(values["grad_norm"])

@@ -30,6 +30,7 @@ BASE: dict[str, Any] = {
     "encoder": {"name": "vit", "width": 32, "depth": 1, "heads": 2, "drop_path": 0.1},
     "predictor": {"name": "vit_predictor", "width": 16, "depth": 1, "heads": 2},
     "anti_collapse": {"ema": {"name": "ema"}},
+    "branches": {},
     "optim": asdict(OptimOptions(warmup=1.0)),
     "trainer": asdict(TrainerOptions(steps=STEPS, precision="fp32", device="cpu", threads=1, log_every=1)),
     "start": asdict(StartOptions()),

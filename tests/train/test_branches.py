@@ -1,0 +1,202 @@
+"""Several figures over one backbone: what they share, what each has for itself, and that the run goes on exactly."""
+
+import contextlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jepakit import checkpoint, train
+from jepakit.branches import branches
+from jepakit.build import build
+from jepakit.config import resolve
+from jepakit.errors import ConfigError, DataError
+from jepakit.jepa import Branched, Jepa
+from jepakit.train import Trainer
+from tests.train import tiny
+
+TWO = (
+    "data=world data.length=40 data.side=16 data.size=16 data.batch_size=8 data.workers=0 tokenizer=patch4".split(),
+    "masker=multiblock masker.min_keep=0 encoder=vit encoder.width=32 encoder.depth=1 encoder.heads=2".split(),
+    "predictor=vit_predictor predictor.width=16 predictor.depth=1 predictor.heads=2 optim.warmup=1".split(),
+    "trainer.steps=6 trainer.precision=fp32 trainer.device=cpu trainer.threads=1 trainer.log_every=1".split(),
+    "logger.tensorboard=false evaluate.every=0".split(),
+    ["+data@branches.there.data=world", "branches.there.data.length=24", "branches.there.data.seed=7"],
+    "branches.there.data.side=16 branches.there.data.size=32 branches.there.data.batch_size=4".split(),
+    ["branches.there.data.workers=0", "+masker@branches.there.masker=random"],
+)
+
+
+RECIPE = """\
+branches:
+  here: {weight: 0.5}
+  there: {weight: 2, start: 0.4}
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Settings are composed where ``two.yaml`` lies."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "two.yaml").write_text(RECIPE)
+    with contextlib.chdir(folder):
+        yield
+
+
+def settings(*more: str) -> dict[str, Any]:
+    """The two branches, and what ``more`` says otherwise."""
+    said = {key(each) for each in more}
+    return resolve(["recipe=two.yaml", *(each for each in sum(TWO, []) if key(each) not in said), *more])
+
+
+def key(override: str) -> str:
+    return override.lstrip("+").partition("=")[0]
+
+
+def begun(folder: Path, *more: str) -> Trainer:
+    trainer = Trainer(settings(*more), folder)
+    trainer.log.close()
+    return trainer
+
+
+def test_each_branch_is_a_configuration_of_its_own():
+    found = branches(settings())
+    assert list(found) == ["here", "there"]
+    assert found["here"]["data"]["size"] == 16 and found["there"]["data"]["size"] == 32
+    assert found["there"]["masker"]["name"] == "random" and found["here"]["masker"]["name"] == "multiblock"
+    assert found["here"]["encoder"] is found["there"]["encoder"]
+    assert branches({"seed": 0}) == {"": {"seed": 0}}
+
+
+def test_parts_are_shared_unless_they_are_named():
+    built = build(settings())
+    one, other = built.figures["here"].jepa, built.figures["there"].jepa
+    assert isinstance(built.jepa, Branched) and isinstance(one, Jepa)
+    assert one.backbone is other.backbone and one.predictor is other.predictor
+    assert one.anti_collapse is other.anti_collapse and not list(built.jepa.own)
+    alone = build({**settings(), "branches": {}}).jepa
+    assert alone.state_dict().keys() == built.jepa.state_dict().keys()
+    assert built.figures["here"].grid.size == 16 and built.figures["there"].grid.size == 64
+
+
+def test_parts_that_are_named_are_the_branchs_own():
+    built = build(settings("+predictor@branches.there.predictor=vit_predictor", "branches.there.predictor.heads=2"))
+    one, other = built.figures["here"].jepa, built.figures["there"].jepa
+    assert one.predictor is not other.predictor and one.anti_collapse is other.anti_collapse
+    own = {name for name in built.jepa.state_dict() if name.startswith("own.")}
+    assert own == {f"own.there.predictor.{name}" for name in other.predictor.state_dict()}
+    names = [name for name, _ in built.jepa.named_parameters()]
+    assert len(names) == len(set(names)) == len({id(p) for p in built.jepa.parameters()})
+
+
+def test_a_step_is_the_weighted_sum_over_branches(tmp_path):
+    trainer = begun(tmp_path)
+    assert (trainer.epoch_steps, [b.first for b in trainer.branches]) == (5.0, [0, 2])
+    first = next(trainer.stream(0, 1))
+    assert [(each.branch.name, len(each.batch.index)) for each in first] == [("here", 8)]
+    taken = next(trainer.stream(2, 3))
+    assert [(each.branch.name, each.batch.views[0].shape[-1]) for each in taken] == [("here", 16), ("there", 32)]
+    trainer.step = 2
+    totals = [each.branch.losses(each.batch, 2, 0).total for each in taken]
+    wanted = torch.autograd.grad(
+        0.5 * totals[0] + 2 * totals[1], [p for p in trainer.jepa.parameters() if p.requires_grad], retain_graph=True
+    )
+    parts = trainer.gradients(taken)
+    found = [p.grad for p in trainer.jepa.parameters() if p.requires_grad]
+    torch.testing.assert_close(found, list(wanted))
+    assert parts["here/loss"] == totals[0].detach() and parts["there/loss"] == totals[1].detach()
+    torch.testing.assert_close(parts["loss"], (0.5 * totals[0] + 2 * totals[1]).detach())
+
+
+def test_a_teacher_that_is_shared_moves_once(tmp_path):
+    trainer = begun(tmp_path)
+    slow = next(trainer.jepa.target_backbone.parameters())
+    before, fast = slow.clone(), next(trainer.jepa.backbone.parameters())
+    with torch.no_grad():
+        fast.add_(1.0)
+    trainer.jepa.after_step(0)
+    torch.testing.assert_close(slow, 0.996 * before + 0.004 * fast)
+
+
+def test_it_goes_on_as_if_it_had_not_been_stopped(tmp_path, at):
+    config = settings()
+    for name in ("through", "stopped"):
+        (tmp_path / name).mkdir()
+    assert train.run(config, tmp_path / "through") == 0
+    at(4, lambda: signal.raise_signal(signal.SIGINT))
+    assert train.run(config, tmp_path / "stopped") == train.INTERRUPTED
+    assert train.run(config, tmp_path / "stopped") == 0
+    assert tiny.lines(tmp_path / "stopped") == tiny.lines(tmp_path / "through")
+    states = [tiny.saved(config, tmp_path / name) for name in ("through", "stopped")]
+    assert states[0][0] == 6 and tiny.same(states[0][1], states[1][1])
+    lines = tiny.lines(tmp_path / "through")
+    assert ["there/loss" in line for line in lines] == [False, False, True, True, True, True]
+    assert "rank" in lines[-1] and "there/rank" in lines[-1] and "here/rank" not in lines[-1]
+
+
+def test_one_branch_of_the_whole_run_is_the_run_without_branches(tmp_path):
+    (tmp_path / "flat").mkdir(), (tmp_path / "one").mkdir()
+    flat = {**settings("trainer.steps=2"), "branches": {}}
+    one = {**flat, "branches": {"only": settings()["branches"]["here"] | {"weight": 1.0}}}
+    assert train.run(flat, tmp_path / "flat") == train.run(one, tmp_path / "one") == 0
+    first = [tiny.lines(tmp_path / name)[0] for name in ("flat", "one")]
+    assert first[1]["loss"] == first[1]["only/loss"] != first[0]["loss"], "its masks and noise have a key of their own"
+    assert first[0]["epoch"] == first[1]["epoch"]
+
+
+def test_the_teachers_of_a_run_with_branches_are_read_as_of_any_other(tmp_path):
+    assert train.run(settings("trainer.steps=2"), tmp_path) == 0
+    jepa, step = checkpoint.load_newest_model(tmp_path, settings("trainer.steps=2"))
+    assert step == 2 and jepa.target_backbone is jepa.anti_collapse.teacher
+
+
+def test_what_cannot_be_read_is_listed_by_branch(tmp_path):
+    trainer = begun(tmp_path)
+    here, there = (branch.quarantine for branch in trainer.branches)
+    there.budget = 1.0
+    there.add([{"path": "x", "reason": "broken", "index": 3, "instead": 4}])
+    assert json.loads((tmp_path / "quarantine-there.jsonl").read_text())["path"] == "x"
+    assert len(here) == 0 and not here.file.exists()
+
+
+REFUSED = {
+    "branches.there.weight=0": "branches.there.weight=0.0 is out of range: it has to be above 0, and finite",
+    "branches.there.start=-1": "branches.there.start=-1.0 is out of range: it has to be at least 0, and finite",
+    "branches.there.distance=l3": "branches.there.distance=l3 is no choice",
+    "branches.there.wait=3": "unknown key 'branches.there.wait' (did you mean 'weight'?)",
+    "+branches.there.wait=3": "unknown key 'branches.there.wait' (did you mean 'weight'?)",
+    "branches.there.masker.ratoi=3": "unknown key 'branches.there.masker.ratoi' (did you mean 'ratio'?)",
+    "branches.there.masker=random": "no way to choose: write masker@branches.there.masker=NAME",
+    "branches.there.masker.name=random": "no way to choose: write masker@branches.there.masker=NAME",
+    "+masker@branches.there.masker=randon": "no masker 'randon' (did you mean 'random'?)",
+    "branches.there.data.max_bad=-1": "branch there: data.max_bad=-1.0 is out of range",
+    "+branches.third.weight=1": "there is no branch 'third' yet: give it a part of its own, +data@branches.third.data=NAME",
+    "branches={third: {}}": "there is no branch 'third' yet: give it a part of its own, +data@branches.third.data=NAME",
+    "+masker@branches.Two.masker=random": "branches.Two: a branch's name is small letters, digits and _, and begins with a letter",
+    "+data@branches.here.data=folder": "branches.here.data.root is not set, and data=folder has no default",
+}
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_is_wrong_is_said_with_its_place(override):
+    with pytest.raises(ConfigError) as caught:
+        settings(override)
+    assert REFUSED[override] in str(caught.value), caught.value
+
+
+def test_a_branch_that_cannot_be_built_says_which_it_is(tmp_path):
+    with pytest.raises(ConfigError, match="^branch there: tokenizer 'patch': a clip of 1 x 18 x 18"):
+        build(settings("branches.there.data.size=18"))
+    with pytest.raises(DataError, match="24 samples, fewer than the 32"):
+        Trainer(settings("branches.there.data.batch_size=32"), tmp_path)
+
+
+def test_hydra_wants_overrides_last(tmp_path):
+    lines = ["defaults:", "  - override /tokenizer: patch", "  - /data@branches.a.data: world"]
+    (tmp_path / "late.yaml").write_text("\n".join(lines))
+    with pytest.raises(ConfigError, match="late.yaml: /data@branches.a.data has to stand before the lines with"):
+        resolve([f"recipe={tmp_path / 'late.yaml'}"])
