@@ -7,6 +7,7 @@ from jaxtyping import Bool, Int
 from torch import Generator, Tensor
 
 from jepakit.types import Grid, Mask
+from jepakit_tubes.recall import Recall
 from jepakit_tubes.sizes import Sizes
 
 
@@ -27,6 +28,8 @@ class Tubes:
         cut: which side is cut to the batch's smallest; of ``context`` and ``target`` the other is all else (the
             full_complement and pred_full_complement of V-JEPA 2's code).
         mode: ``unbiased`` or ``official``, see the package.
+        recall, recall_steps, recall_by_distance: weight of a loss on the context's tokens, and how it comes about, see
+            ``recall``; 0: what is seen is not asked for.
 
     Raises:
         ValueError: where some size that could be drawn on a grid has no tokens, or could hardly leave any to be seen;
@@ -43,12 +46,16 @@ class Tubes:
         max_keep: int | None = None,
         cut: Literal["both", "context", "target"] = "both",
         mode: Literal["unbiased", "official"] = "unbiased",
+        recall: float = 0.0,
+        recall_steps: tuple[int, int] = (15000, 30000),
+        recall_by_distance: bool = True,
     ):
         _refuse(blocks, scales, max_temporal_keep, max_keep, cut)
         self.blocks, self.sizes = blocks, [Sizes(scale, aspect, temporal_scale) for scale in scales]
         self.max_temporal_keep, self.max_keep, self.cut, self.mode = max_temporal_keep, max_keep, cut, mode
+        self.recall = Recall(recall, recall_steps, recall_by_distance)
 
-    def __call__(self, grid: Grid, batch_size: int, rng: Generator) -> list[Mask]:
+    def __call__(self, grid: Grid, batch_size: int, rng: Generator, step: int = 0) -> list[Mask]:
         for sizes, count in zip(self.sizes, self.blocks, strict=True):
             sizes.refuse(grid, count)
         draws = torch.rand(len(self.blocks), 2, generator=rng, dtype=torch.float64).tolist()
@@ -59,7 +66,7 @@ class Tubes:
             hidden = self.hidden(grid, sizes.fit(grid, tuple(draws[kind])), (batch_size, count), rng)
             context, target = self.parts(hidden, grid, rng)
             masks.append(Mask(indices(context), indices(target).unsqueeze(1), kind=kind))
-        return masks
+        return [self.recall(mask, grid, step) for mask in masks] if self.recall.share else masks
 
     def hidden(
         self, grid: Grid, size: tuple[int, int, int], shape: tuple[int, int], rng: Generator

@@ -5,7 +5,7 @@ from typing import Literal
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepakit.types import Grid
+from jepakit.types import Features, Grid
 from jepakit_vit.block import NORM_EPS, run, stack
 from jepakit_vit.initialise import initialise, scale_by_depth
 from jepakit_vit.rope import Rope, located
@@ -22,6 +22,11 @@ class VitEncoder(nn.Module):
         mlp: ``swiglu`` is a gated one of about the same size.
         checkpoint_blocks: compute each block once more in the backward pass instead of keeping what is in it.
         depth_scaled: scale initial weights down with depth, as V-JEPA 2.
+        layers: numbers of the blocks, from 0, whose outputs are given, each through a norm of its own: a pyramid,
+            shallowest first (V-JEPA 2.1). null: the last block's alone, as tokens.
+
+    Raises:
+        ValueError: where ``layers`` are no blocks, in order, up to the last one.
     """
 
     def __init__(
@@ -37,19 +42,33 @@ class VitEncoder(nn.Module):
         qkv_bias: bool = True,
         checkpoint_blocks: bool = False,
         depth_scaled: bool = False,
+        layers: tuple[int, ...] | None = None,
     ):
         super().__init__()
         self.width, self.checkpoint_blocks = width, checkpoint_blocks
+        self.ends = _ends(layers, depth)
         self.blocks = stack(width, depth, heads, mlp_ratio, drop_path, mlp, qkv_bias)
         self.positions = located(positions, width, heads, native)
+        self.norms = nn.ModuleList(nn.LayerNorm(width, eps=NORM_EPS) for _ in self.ends[1:])
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
         initialise(self)
         if depth_scaled:
             scale_by_depth(self.blocks)
 
-    def forward(
-        self, tokens: Float[Tensor, "B K D"], index: Int[Tensor, "B K"] | None, grid: Grid
-    ) -> Float[Tensor, "B K D"]:
+    def forward(self, tokens: Float[Tensor, "B K D"], index: Int[Tensor, "B K"] | None, grid: Grid) -> Features:
         x = self.positions(tokens, index, grid)
         turn = self.positions.turn(index, grid, x) if isinstance(self.positions, Rope) else None
-        return self.norm(run(self.blocks, x, turn, self.checkpoint_blocks))
+        levels, start = [], 0
+        for end, norm in zip(self.ends, (*self.norms, self.norm), strict=True):
+            x, start = run(self.blocks[start:end], x, turn, self.checkpoint_blocks), end
+            levels.append(norm(x))  # B K D
+        return tuple(levels) if len(levels) > 1 else levels[0]
+
+
+def _ends(layers: tuple[int, ...] | None, depth: int) -> list[int]:
+    """After how many blocks each level of a pyramid is taken. Raises ValueError for layers that there are not."""
+    if layers is None:
+        return [depth]
+    if not layers or layers[0] < 0 or sorted(set(layers)) != list(layers) or layers[-1] != depth - 1:
+        raise ValueError(f"layers={list(layers)}: numbers of blocks from 0, ascending, up to the last one, {depth - 1}")
+    return [layer + 1 for layer in layers]

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 STD = 0.02
+MODALITY_STD = 1e-6
 
 
 def initialise(module: nn.Module, std: float = STD) -> None:
@@ -30,3 +31,8 @@ def scale_by_depth(blocks: nn.ModuleList) -> None:
     for number, block in enumerate(blocks, start=1):
         for weight in (block.attn.proj.weight, block.mlp.fc2.weight):
             weight.div_(math.sqrt(2.0 * number))
+
+
+def modalities(width: int) -> nn.Parameter:
+    """A vector that tells pictures and one that tells clips, hardly apart at first (V-JEPA 2.1)."""
+    return nn.Parameter(MODALITY_STD * torch.randn(2, width))

@@ -5,11 +5,12 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from timm.layers import Mlp
 from torch import Tensor, nn
 
 from jepakit.types import Features, Grid, Mask
 from jepakit_vit.block import NORM_EPS, run, stack
-from jepakit_vit.initialise import STD, initialise, scale_by_depth
+from jepakit_vit.initialise import STD, initialise, modalities, scale_by_depth
 from jepakit_vit.rope import Rope, located
 
 
@@ -25,9 +26,14 @@ class VitPredictor(nn.Module):
         share_mask_token: the first one stands for every kind, which is what V-JEPA 2 trains.
         zero_mask_tokens: they start from zero, as in V-JEPA.
         native, positions, mlp, checkpoint_blocks, depth_scaled: as for the encoder.
+        levels: of the pyramid that it reads, all at once, and answers with; 1: tokens.
+        recalls: it has a second output, for the tokens of the context (``Mask.recall``, V-JEPA 2.1's context loss).
+        modality: a learned vector is added to all tokens, one in pictures and one in clips. What has one tubelet is a
+            picture: from a grid a clip of a single tubelet cannot be told from one.
 
     Raises:
-        ValueError: for a grid that its positions cannot tell apart, and a mask kind that it has no token for.
+        ValueError: for a grid that its positions cannot tell apart, a mask kind that it has no token for, features of
+            another number of levels, and a mask that asks for the context where it has no output for that.
     """
 
     def __init__(
@@ -47,34 +53,59 @@ class VitPredictor(nn.Module):
         depth_scaled: bool = False,
         share_mask_token: bool = False,
         zero_mask_tokens: bool = False,
+        levels: int = 1,
+        recalls: bool = False,
+        modality: bool = False,
     ):
         super().__init__()
         self.checkpoint_blocks, self.share_mask_token = checkpoint_blocks, share_mask_token
-        self.embed = nn.Linear(encoder_width, width)
+        self.levels, self.recalls = levels, recalls
+        wide = levels * (target_width or encoder_width)
+        self.embed = embedding(encoder_width, width, levels)
         self.mask_token = nn.Parameter(torch.zeros(mask_tokens, width))
         self.blocks = stack(width, depth, heads, mlp_ratio, kind=mlp, qkv_bias=qkv_bias)
         self.positions = located(positions, width, heads, native)
         self.norm = nn.LayerNorm(width, eps=NORM_EPS)
-        self.proj = nn.Linear(width, target_width or encoder_width)
+        self.proj = nn.Linear(width, wide)
+        self.recall = nn.Linear(width, wide) if recalls else None
         initialise(self)
         if depth_scaled:
             scale_by_depth(self.blocks)
         if not zero_mask_tokens:
             nn.init.trunc_normal_(self.mask_token, std=STD, a=-2.0, b=2.0)
+        self.modality = modalities(width) if modality else None
 
-    def forward(self, seen: Features, mask: Mask, grid: Grid, condition: Any = None) -> Float[Tensor, "B M Q D"]:
+    def forward(self, seen: Features, mask: Mask, grid: Grid, condition: Any = None) -> Features:
         if condition is not None:
             raise ValueError("vit_predictor takes no condition")
-        if isinstance(seen, tuple):
-            raise ValueError(f"vit_predictor reads tokens, the encoder gives a pyramid of {len(seen)} levels")
-        where, asked = indices(mask, grid, seen)  # B K, B M Q
-        context = self.positions(self.embed(seen), where, grid)  # B K d
+        tokens = self.read(seen)
+        where, asked = indices(mask, grid, tokens)  # B K, B M Q
+        context = self.positions(self.embed(tokens), where, grid)  # B K d
         blanks = self.positions(self.blank(mask.kind).expand(*asked.shape, -1), asked, grid)  # B M Q d
         x = beside(context, blanks)
+        if self.modality is not None:
+            x = x + self.modality[int(grid.t > 1)]
         turn = self.positions.turn(beside(where, asked), grid, x) if isinstance(self.positions, Rope) else None
         x = run(self.blocks, x, turn, self.checkpoint_blocks)  # (B M) K+Q d
-        guess = x[:, context.shape[1] :].unflatten(0, asked.shape[:2])  # B M Q d
-        return self.proj(self.norm(guess))
+        return self.answer(x.unflatten(0, asked.shape[:2]), context.shape[1], mask.recall)
+
+    def read(self, seen: Features) -> Float[Tensor, "B K _"]:
+        """The levels of a pyramid side by side, or the tokens as they are."""
+        levels = seen if isinstance(seen, tuple) else (seen,)
+        if len(levels) != self.levels:
+            reads = f"a pyramid of {self.levels} levels" if self.levels > 1 else "tokens"
+            gives = f"a pyramid of {len(levels)} levels" if isinstance(seen, tuple) else "tokens"
+            raise ValueError(f"vit_predictor reads {reads}, the encoder gives {gives}")
+        return torch.cat(levels, dim=-1) if self.levels > 1 else levels[0]
+
+    def answer(self, x: Float[Tensor, "B M N d"], kept: int, recall: int) -> Features:
+        """What is imagined, after it what is recalled; ``kept`` of the tokens are the context's."""
+        guess = self.proj(self.norm(x[:, :, kept:]))  # B M Q L*D
+        if recall:
+            if self.recall is None:
+                raise ValueError(f"the mask asks for {recall} tokens of the context; vit_predictor needs recalls=true")
+            guess = torch.cat([guess, self.recall(self.norm(x[:, :, :recall]))], dim=2)
+        return guess.chunk(self.levels, dim=-1) if self.levels > 1 else guess
 
     def blank(self, kind: int) -> Float[Tensor, "d"]:
         """The mask token of a kind of mask."""
@@ -84,11 +115,16 @@ class VitPredictor(nn.Module):
         return self.mask_token[number]
 
 
+def embedding(wide: int, width: int, levels: int) -> nn.Module:
+    """From the encoder's width to the predictor's: of a pyramid first to the width of one level, as V-JEPA 2.1."""
+    return nn.Linear(wide, width) if levels == 1 else Mlp(levels * wide, wide, width)
+
+
 def indices(mask: Mask, grid: Grid, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Context ``B K`` and target ``B M Q``, written out where they are None: the whole grid, and that as one block."""
+    """Context ``B K`` and what is to be imagined, ``B M Q``; written out where they are None, the whole grid."""
     every = torch.arange(grid.size, device=seen.device)
     context = every.expand(len(seen), -1) if mask.context is None else mask.context
-    target = every.expand(len(seen), 1, -1) if mask.target is None else mask.target
+    target = every.expand(len(seen), 1, -1) if mask.imagined is None else mask.imagined
     return context, target
 
 

@@ -2,14 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from jepakit.build import Built
-from jepakit.types import Mask
+from jepakit.build import Built, build_backbone, make
+from jepakit.compose import Together
+from jepakit.config import resolve
+from jepakit.distance import distance
+from jepakit.jepa import Jepa
+from jepakit.seeds import generator
+from jepakit.types import Grid, Mask, to_device
 from tests.parity.shared import (
     DEPTH,
     PATCH,
@@ -62,14 +68,43 @@ def transformer(sequences: int, length: int, width: int, depth: int) -> int:
     return depth * (products + attention)
 
 
+class Net(NamedTuple):
+    """What the operations of a model's steps depend on: sizes of encoder and predictor, numbers in a patch, patches."""
+
+    width: int
+    depth: int
+    narrow: int
+    shallow: int
+    pixels: int
+    tokens: int
+
+
+NET = Net(WIDTH, DEPTH, PREDICTOR_WIDTH, PREDICTOR_DEPTH, PIXELS, TOKENS)
+
+
+def context_encoder(net: Net, kept: int, batch: int = BATCH) -> int:
+    """Operations of embedding and encoding so many tokens of each sample, forward."""
+    return linear(batch * kept, net.pixels, net.width) + transformer(batch, kept, net.width, net.depth)
+
+
+def predictor(net: Net, kept: int, blocks: int, asked: int, batch: int = BATCH) -> int:
+    embed = linear(batch * kept, net.width, net.narrow)
+    filled = transformer(batch * blocks, kept + asked, net.narrow, net.shallow)
+    return embed + filled + linear(batch * blocks * asked, net.narrow, net.width)
+
+
+def whole(net: Net, asked: list[tuple[int, int, int]], batch: int = BATCH) -> int:
+    """A step whose masks have so many context tokens, blocks, and tokens in each. Backward costs twice what forward
+    does, and once where no one asks for the gradient of the input."""
+    step = context_encoder(net, net.tokens, batch)  # the teacher
+    for kept, blocks, size in asked:
+        step += 3 * context_encoder(net, kept, batch) - linear(batch * kept, net.pixels, net.width)
+        step += 3 * predictor(net, kept, blocks, size, batch)
+    return step
+
+
 def analytic(kept: int) -> int:
-    """A step: backward costs twice what forward does, and once where no one asks for the gradient of the input."""
-    context = 2 * linear(BATCH * kept, PIXELS, WIDTH) + 3 * transformer(BATCH, kept, WIDTH, DEPTH)
-    teacher = linear(BATCH * TOKENS, PIXELS, WIDTH) + transformer(BATCH, TOKENS, WIDTH, DEPTH)
-    embed = linear(BATCH * kept, WIDTH, PREDICTOR_WIDTH)
-    blocks = transformer(BATCH * BLOCKS, kept + ASKED, PREDICTOR_WIDTH, PREDICTOR_DEPTH)
-    answer = linear(BATCH * BLOCKS * ASKED, PREDICTOR_WIDTH, WIDTH)
-    return context + teacher + 3 * (embed + blocks + answer)
+    return whole(NET, [(kept, BLOCKS, ASKED)])
 
 
 @pytest.mark.parametrize("kept", KEPT)
@@ -121,3 +156,35 @@ def test_memory_of_a_step_follows_the_kept_tokens_and_none_is_the_teachers(built
     found = [saved(built, partial(built.jepa, [pictures], [questions(kept)])) for kept in KEPT]
     slopes = [(b - a) / (q - p) for a, b, p, q in zip(found, found[1:], KEPT, KEPT[1:], strict=False)]
     assert min(slopes) > 0 and slopes == pytest.approx([slopes[0]] * len(slopes), rel=TOLERANCE)
+
+
+LARGE = Net(width=1024, depth=24, narrow=384, shallow=12, pixels=3 * 2 * 16 * 16, tokens=8 * 14 * 14)
+"""V-JEPA's ViT-L/16 and its predictor, on clips of 16 frames of 224 pixels (arXiv 2404.08471)."""
+
+
+@pytest.fixture(scope="module")
+def large() -> tuple[Jepa, Grid, list[Mask]]:
+    """The recipe vjepa_vitl16 with weights that take no memory, its grid, and masks of a step."""
+    config = resolve(["recipe=vjepa_vitl16", "data.root=/clips"])
+    with torch.device("meta"):
+        backbone, grid = build_backbone(config)
+        anti_collapse = Together({"ema": make("anti_collapse", config["anti_collapse"]["ema"])})
+        anti_collapse.prepare(backbone, 1)
+        answering = make("predictor", config["predictor"], encoder_width=backbone.width)
+    masks = make("masker", config["masker"])(grid, BATCH, generator(0))
+    jepa = Jepa(backbone, answering, anti_collapse, distance(config["distance"]))
+    return jepa, grid, to_device(masks, torch.device("meta"))
+
+
+def test_of_a_clip_only_the_kept_tubes_are_paid_for(large):
+    """Both kinds of masks that V-JEPA draws, at its real size: context encoder, and the step with all that is in it."""
+    jepa, grid, asked = large
+    clips = torch.empty(BATCH, 3, 16, 224, 224, device="meta")
+    assert grid.size == LARGE.tokens and len(asked) == 2
+    for mask in asked:
+        kept = mask.context.shape[1]
+        encoded = counted(partial(jepa.backbone, clips, mask.context))
+        assert kept < LARGE.tokens / 2 and encoded == pytest.approx(context_encoder(LARGE, kept), rel=TOLERANCE)
+    step = counted(lambda: jepa([clips], asked).total.backward())
+    sizes = [(mask.context.shape[1], *mask.target.shape[1:]) for mask in asked]
+    assert step == pytest.approx(whole(LARGE, sizes), rel=TOLERANCE)

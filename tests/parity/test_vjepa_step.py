@@ -69,14 +69,14 @@ def small(way: Way) -> tuple[Built, dict[str, Any]]:
     return built._replace(jepa=shaken(built.jepa.double())), config
 
 
-def tubelets(clip: Tensor) -> Tensor:
+def tubelets(clip: Tensor, tube: int = TUBELET, patch: int = PATCH) -> Tensor:
     """``C T H W`` to ``N P``: the pixels of each box, channel by channel, frame by frame, row by row."""
     _, frames, height, width = clip.shape
     cut = [
-        clip[:, t : t + TUBELET, y : y + PATCH, x : x + PATCH].reshape(-1)
-        for t in range(0, frames, TUBELET)
-        for y in range(0, height, PATCH)
-        for x in range(0, width, PATCH)
+        clip[:, t : t + tube, y : y + patch, x : x + patch].reshape(-1)
+        for t in range(0, frames, tube)
+        for y in range(0, height, patch)
+        for x in range(0, width, patch)
     ]
     return torch.stack(cut)
 
