@@ -60,7 +60,17 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
 WHICH = ("weights=target", "weights=online")
 OPTIONS = {
     "train": ("resume=auto",),
-    "eval": ("run=", "protocol=knn", "protocol=linear", *WHICH, "data.root=", "fit_root="),
+    "eval": (
+        "run=",
+        "protocol=knn",
+        "protocol=linear",
+        "protocol=attentive",
+        *WHICH,
+        "data.root=",
+        "fit_root=",
+        "clips=",
+        "views=",
+    ),
     "compare": ("published=", "out="),
     "features": ("run=", "file=", *WHICH, "data.root=", "out=", "pool=mean", "pool=none"),
     "inspect": ("recipe=", "--verbose"),

@@ -120,8 +120,19 @@ def jepakit(here: Path, capsys: pytest.CaptureFixture):
 
 
 def _real(word: str, here: Path) -> str:
-    """A setting that names a folder of this machine, with one that is there."""
+    """A setting that names folders of this machine, with ones that are there."""
     key, _, value = word.partition("=")
-    if not re.fullmatch(r"(data\.)?(root|held_out|fit_root)", key) or not value.startswith("/"):
+    if not re.fullmatch(r"(branches\.\w+\.)?(data\.)?(root|held_out|fit_root)", key) or "/" not in value[:2]:
         return word
-    return f"{key}={here / 'images' / ('val' if value.endswith('val') else 'train')}"
+    several = value.startswith("[")
+    found = [str(_folder(each, here)) for each in value.strip("[]").split(",")]
+    return f"{key}=[{','.join(found)}]" if several else f"{key}={found[0]}"
+
+
+def _folder(path: str, here: Path) -> Path:
+    if not path.startswith("/videos"):
+        return here / "images" / ("val" if path.endswith("val") else "train")
+    from tests.data.make import videos
+
+    folder = here / path.lstrip("/")
+    return folder if folder.exists() else videos(folder, classes=("walk", "run"), each=1)
