@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Override
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from jepakit.branches import place
 from jepakit.catalog import ROOT, Catalog
 from jepakit.config import compose, loader, parse, prepare
 from jepakit.optionfiles import GROUPS
@@ -26,29 +27,29 @@ def origins(
     for default in chosen.defaults:
         group, _, name = (default.config_path or "").partition("/")
         if (group, name) in catalog.options:
-            given |= _given(catalog, group, name)
+            given |= _given(catalog, group, name, default.package or group)
     by_recipe = _chosen_by_recipes(chosen.defaults, catalog)
-    for group in GROUPS:
-        _name_origins(group, given, by_recipe.get(group, "default"))
+    for there in (*GROUPS, *(place(name, group) for name in config["branches"] for group in GROUPS)):
+        _name_origins(there, given, by_recipe.get(there, "default"))
     for each in parse(overrides, catalog):
         _command_line(each, given)
     return {key: (value, given[key]) for key, value in flatten(config).items()}
 
 
-def _given(catalog: Catalog, group: str, name: str) -> dict[str, str]:
-    """What a recipe or a variant sets in its body."""
+def _given(catalog: Catalog, group: str, name: str, package: str) -> dict[str, str]:
+    """What a recipe sets in its body, or a variant that is laid at ``package``."""
     option = catalog.get(group, name)
     body: Any = OmegaConf.to_container(catalog.body(option))
     body = {key: value for key, value in body.items() if key not in ("defaults", "name")}
     if group == "recipe":
         return dict.fromkeys(flatten(body), f"recipe {name}")
-    prefix = f"{group}.{catalog.component(group, name)}" if group == "anti_collapse" else group
+    prefix = f"{package}.{catalog.component(group, name)}" if group == "anti_collapse" else package
     owner = f" of plugin {option.plugin}" if option.plugin else ""
     return dict.fromkeys(flatten(body, prefix), f"option {group}={name}{owner}")
 
 
 def _chosen_by_recipes(defaults: Sequence[Any], catalog: Catalog) -> dict[str, str]:
-    """Which recipe overrides which group; of several the outermost, which Hydra lists last."""
+    """Which recipe chose what, by its place; of several the outermost, which Hydra lists last."""
     found: dict[str, str] = {}
     for default in defaults:
         group, _, name = (default.config_path or "").partition("/")
@@ -56,20 +57,21 @@ def _chosen_by_recipes(defaults: Sequence[Any], catalog: Catalog) -> dict[str, s
             continue
         for each in catalog.body(catalog.get(group, name)).get("defaults", []):
             for key in each if isinstance(each, DictConfig) else []:
-                found[str(key).removeprefix("override ").strip().lstrip("/")] = f"recipe {name}"
+                chosen = str(key).removeprefix("override ").strip().lstrip("/")
+                found[chosen.partition("@")[2] or chosen] = f"recipe {name}"
     return found
 
 
-def _name_origins(group: str, given: dict[str, str], origin: str) -> None:
+def _name_origins(place: str, given: dict[str, str], origin: str) -> None:
     for key in given:
-        if key.startswith(f"{group}.") and key.endswith(".name"):
+        if key.startswith(f"{place}.") and key.endswith(".name"):
             given[key] = origin
 
 
 def _command_line(override: Override, given: dict[str, str]) -> None:
     key = override.key_or_group
     if key in GROUPS:
-        _name_origins(key, given, "command line")
+        _name_origins(override.package or key, given, "command line")
     for each in given:
         if (each == key or each.startswith(f"{key}.")) and key not in GROUPS:
             given[each] = "command line"

@@ -25,3 +25,16 @@ def test_a_variant_of_a_plugin_is_named_with_it():
     from jepakit.origins import origins
 
     assert origins(["encoder=vit_huge"])["encoder.width"] == (1280, "option encoder=vit_huge of plugin vit")
+
+
+def test_what_a_branch_has_for_itself():
+    from jepakit.origins import origins
+
+    given = ["data.root=/videos", "branches.image.data.root=/images", "masker@branches.image.masker=random_tubes"]
+    found = {key: origin for key, (_, origin) in origins(["recipe=vjepa21_vitl16", *given]).items()}
+    assert found["branches.image.data.root"] == found["branches.image.masker.name"] == "command line"
+    assert found["branches.image.data.name"] == found["branches.image.weight"] == "recipe vjepa21_vitl16"
+    assert found["branches.image.data.crop_ratio"] == "option data=image_vjepa21 of plugin jepakit"
+    assert found["branches.image.masker.ratio"] == "default" and found["data.fps"].startswith(
+        "option data=video_vjepa2 "
+    )
