@@ -58,6 +58,7 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
 
 
 WHICH = ("weights=target", "weights=online")
+FORMATS = ("hf", "hf_vjepa2", "meta", "safetensors", "timm", "vjepa", "vjepa2")
 OPTIONS = {
     "train": ("resume=auto",),
     "eval": (
@@ -73,9 +74,9 @@ OPTIONS = {
     ),
     "compare": ("published=", "out="),
     "features": ("run=", "file=", *WHICH, "data.root=", "out=", "pool=mean", "pool=none"),
-    "inspect": ("recipe=", "--verbose"),
-    "import": ("out=", "heads="),
-    "export": ("run=", "to=hf", "to=meta", "to=safetensors", "to=timm", "out=", *WHICH),
+    "inspect": ("recipe=", "heads=", "size=", "frames=", "--verbose"),
+    "import": ("out=", "heads=", "predictor_heads=", "size=", "frames="),
+    "export": ("run=", *(f"to={each}" for each in FORMATS), "out=", "size=", "frames=", *WHICH),
 }
 """Settings of verbs that compose no configuration, and those that a configuration does not have."""
 

@@ -45,7 +45,12 @@ class Masker(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Turns the tokens it is given into features. ``index`` says where on the grid they lie (None: all of them)."""
+    """Turns the tokens it is given into features. ``index`` says where on the grid they lie (None: all of them).
+
+    One with an expander has ``represent``, which is called alike and gives what comes before it, and the width of that
+    as ``representation_width``: evaluations read the representation, losses the embedding. One whose tokens are no
+    vectors of its width shows by ``example``, a grid and the shape of a token, what it eats.
+    """
 
     width: int
     """D of the features."""
@@ -94,7 +99,10 @@ class AntiCollapse(Protocol):
 
 @runtime_checkable
 class Backbone(Protocol):
-    """A tokenizer followed by an encoder: what a teacher copies and an evaluation reads."""
+    """A tokenizer followed by an encoder: what a teacher copies and an evaluation reads.
+
+    An evaluation calls ``represent(pixels)`` where there is one (see ``Encoder``), else the backbone itself.
+    """
 
     width: int
 
@@ -109,7 +117,8 @@ class Content(NamedTuple):
     ``tensors`` go by their path in the file, nested dictionaries joined by ``/``: ``target_encoder/module.norm.bias``;
     where shapes are all that was asked for, matrices and vectors are on the device ``meta``. ``values`` is everything
     else of it that is plain data, by such a path; ``config`` is the ``config.json`` that lies beside it, or None.
-    ``given`` is what the person who asks adds, because the file does not say it (``heads``).
+    ``given`` is what the person who asks adds, because the file does not say it (``heads``,
+    ``size``, ``frames``).
     """
 
     path: Path

@@ -17,10 +17,10 @@ from jepakit.types import Weights
 from jepakit.weights import native
 from jepakit.weights.content import COMPANION
 from jepakit.weights.fill import chosen
-from jepakit.weights.formats import OWN, read, writer
+from jepakit.weights.formats import OWN, read, writer, writers
 from jepakit.weights.report import report
 
-ASKED = ("heads", "predictor_heads")
+ASKED = ("heads", "predictor_heads", "size", "frames")
 """What some files do not say, and a person may."""
 PLACES = ("run=", "file=")
 FLAGS = {"--verbose": "all=true", "-v": "all=true"}
@@ -40,7 +40,8 @@ def inspect(argv: Sequence[str], files: Sequence[Path]) -> int:
 
 
 def import_(argv: Sequence[str], files: Sequence[Path]) -> int:
-    """``jepakit import FILE out=X.safetensors [heads=N]``: writes jepakit's own file, with all that the other holds."""
+    """``jepakit import FILE out=X.safetensors [heads=N size=N frames=N]``: writes jepakit's own file, with all that the
+    other holds."""
     place, words = _place("import", argv)
     given = _options("import", words, ("out", *ASKED))
     discover(files)
@@ -54,7 +55,7 @@ def import_(argv: Sequence[str], files: Sequence[Path]) -> int:
 
 
 def export(argv: Sequence[str], files: Sequence[Path]) -> int:
-    """``jepakit export run=FOLDER|FILE to=hf|timm|meta|safetensors out=PATH [weights=target|online]``.
+    """``jepakit export run=FOLDER|FILE to=FORMAT out=PATH [weights=target|online]``.
 
     ``companion=false`` leaves out the file with what a format has no place for.
     """
@@ -64,7 +65,7 @@ def export(argv: Sequence[str], files: Sequence[Path]) -> int:
     named = {key: given.pop(key, None) for key in ("to", "out", "weights")}
     beside = _switch("companion", given.pop("companion", True))
     if named["to"] is None:
-        raise ConfigError("export to what? add --to hf, timm, meta or safetensors")
+        raise ConfigError(f"export to what? add --to {', '.join(writers())}")
     form = writer(str(named["to"]))
     out = _free("export", named["out"], form)
     weights = read(place, given)
@@ -75,7 +76,7 @@ def export(argv: Sequence[str], files: Sequence[Path]) -> int:
     def write(path: Path) -> None:
         _write(form, weights, which, path, place)
         if path.is_dir() and beside:
-            native.save(weights, which, path / COMPANION, lacks=which)
+            native.save(weights, which, path / COMPANION, which, [part for part in form.parts if part != "backbone"])
 
     put(out, write)
     _say(out, form, weights, which, beside)
@@ -184,7 +185,11 @@ def _say(out: Path, form: Format, weights: Weights, which: str, beside: bool = T
     elif rest:
         print(f"not written: {', '.join(rest)}")
     for name in weights.extra:
-        print(f"{name} is off what is computed here, by rounding; it is kept, and written back as it was")
+        print(f"{name} is not what is computed here, or is not used; it is kept, and written back as it was")
+    if assumed := weights.about.get("assumed"):
+        print(
+            f"assumed, since the file does not say it: {' '.join(f'{key}={value}' for key, value in assumed.items())}"
+        )
     if left := weights.about.get("left_out"):
         print(f"left out, no part of the model: {', '.join(left)}")
 

@@ -1,4 +1,4 @@
-"""``jepakit features``: frozen features of a folder of pictures, or of any source, in one safetensors file.
+"""``jepakit features``: frozen features of a folder of pictures or videos, or of any source, in one safetensors file.
 
     features       n D; with pool=none n N D; float32
     index          n, the numbers of the samples in their source
@@ -67,6 +67,8 @@ class FeatureOptions:
 CHOICES = {"weights": ("target", "online"), "pool": ("mean", "none"), "precision": ("fp32", "bf16")}
 OWNED = ("size", "mean", "std")
 """Keys of ``data`` that belong to the encoder."""
+CLIP = ("frames", "stride", "fps")
+"""Keys of ``data`` that say which clip is taken of a video: the encoder's, where nothing else is asked for."""
 BAD_SHARE, BAD, REASON = 0.01, 1000, 256
 """There is room in the file for as many reasons of so many bytes: a share of the samples, and a number beside."""
 
@@ -88,11 +90,11 @@ def command(argv: list[str], files: list[Path]) -> int:
     collect(files)
     options, given = read_command(argv)
     out = free(options.out)
-    data = override(_config(options), given)
-    source = open_source(data)
     options.device = str(pick_device(options.device))
     path = options.run or options.file or ""
     encoder = load(path, options.weights, options.size, options.device, options.heads)
+    data = override(_config(options, encoder), given)
+    source = open_source(data)
     reading = Reading(data | {key: encoder.data[key] for key in OWNED}, options.device, options.precision)
     rows = samples(len(source), options.limit)
     for line in write(out, encoder, source, reading, rows, options.pool):
@@ -157,6 +159,7 @@ def write(
             if not len(part.rows):
                 continue
             x = compute(encoder, part.images, reading.precision, pooling)
+            about["grid"] = list(encoder.backbone.grid(part.images))
             file = file or _begun(stream, out, x, part, about | {"paths": _paths(source, rows, about["root"])})
             file.add(x)
             kept.append(part._replace(images=part.images[:0], skipped=[]))
@@ -191,14 +194,13 @@ def compute(encoder: Frozen, images: Float[Tensor, "n C T H W"], precision: str,
 
 
 def describe(encoder: Frozen, source: Source, reading: Reading, pooling: str) -> dict[str, Any]:
-    """What there is to know of the features, but for the samples themselves."""
+    """What there is to know of the features, but for the samples themselves and their grid."""
     view = f"short side to {int(encoder.size * RESIZE_FOR)} pixels, centre crop; a picture of this size as it is"
     return {
         "encoder": {**encoder.about, "precision": reading.precision},
         "pool": pooling,
         "layer": "last",
-        "grid": list(encoder.grid),
-        "preprocessing": {key: reading.data[key] for key in OWNED} | {"view": view},
+        "preprocessing": {key: reading.data[key] for key in (*OWNED, *CLIP) if key in reading.data} | {"view": view},
         "root": str(getattr(source, "root", "")),
         "classes": {name: list(values) for name, values in source.classes.items()},
     }
@@ -217,9 +219,14 @@ def _begun(stream: BinaryIO, out: Path, x: Tensor, first: Part, about: Mapping[s
     return Rows(stream, "features", free)
 
 
-def _config(options: FeatureOptions) -> dict[str, Any]:
-    """The configuration that ``data.<key>`` changes: the run's; for a file that of a folder of pictures."""
-    return open_run(Path(options.run)).config if options.run else resolve(["data=folder"], complete=False)
+def _config(options: FeatureOptions, encoder: Frozen) -> dict[str, Any]:
+    """The configuration that ``data.<key>`` changes: the run's; for a file that of a folder of pictures or videos."""
+    if options.run:
+        return open_run(Path(options.run)).config
+    if encoder.frames == 1:
+        return resolve(["data=folder"], complete=False)
+    config = resolve(["data=video"], complete=False)
+    return config | {"data": config["data"] | {key: encoder.data[key] for key in CLIP if key in encoder.data}}
 
 
 def _paths(source: Source, rows: Int[Tensor, "n"], root: str) -> list[str]:

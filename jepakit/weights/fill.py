@@ -76,34 +76,41 @@ def native(config: Mapping[str, Any], part: str = "encoder") -> tuple[int, int] 
     return rows, columns
 
 
-def at_size(config: Mapping[str, Any], size: int | None = None) -> tuple[dict[str, Any], str]:
-    """The configuration for pictures of ``size``, and what becomes of positions there, in words."""
+def at_size(
+    config: Mapping[str, Any], size: int | None = None, frames: int | None = None
+) -> tuple[dict[str, Any], str]:
+    """The configuration for pictures of ``size`` or clips of so many ``frames``, and what becomes of positions there,
+    in words."""
     trained, config = native(config), dict(config)
-    if size is not None and size != config["data"]["size"]:
-        _refuse_size(config, size)
-        config["data"] = {**config["data"], "size": size}
+    for key, value in (("size", size), ("frames", frames)):
+        if value is not None and value != config["data"].get(key, 1):
+            _refuse_data(config, key, value)
+            config["data"] = {**config["data"], key: value}
     if trained is None:
         return config, "the encoder's own"
-    config["encoder"] = {**config["encoder"], "native": list(trained)}
+    if not config["encoder"].get("native"):
+        config["encoder"] = {**config["encoder"], "native": list(trained)}
     grid = skeleton(config)[1]
     rows, columns = trained
     return config, "as trained" if (grid.h, grid.w) == trained else f"scaled to the trained {rows} x {columns}"
 
 
-def _refuse_size(config: Mapping[str, Any], size: int) -> None:
-    (backbone, _), frames = skeleton(config), view_shape(config["data"])[1]
+def _refuse_data(config: Mapping[str, Any], key: str, value: int) -> None:
+    """Raise ConfigError for a ``size`` or ``frames`` that cannot be cut, with the nearest that can."""
+    (backbone, _), data = skeleton(config), config["data"]
 
-    def reason(side: int) -> str:
+    def reason(number: int) -> str:
         try:
-            backbone.tokenizer.grid(frames, side, side)
+            backbone.tokenizer.grid(*view_shape({**data, key: number})[1:])
         except ValueError as error:
             return first_line(error)
-        return "" if side > 0 else "a picture has at least one pixel"
+        return "" if number > 0 else f"a {'picture has at least one pixel' if key == 'size' else 'clip has a frame'}"
 
-    if why := reason(size):
-        near = (side for off in range(config["data"]["size"]) for side in (size + off, size - off) if side > 0)
-        fits = next((side for side in near if not reason(side)), config["data"]["size"])
-        raise ConfigError(f"size={size}: {why} (did you mean {fits}?)")
+    if why := reason(value):
+        known = data.get(key, 1)
+        near = (each for off in range(known + 1) for each in (value + off, value - off) if each > 0)
+        fits = next((each for each in near if not reason(each)), known)
+        raise ConfigError(f"{key}={value}: {why} (did you mean {fits}?)")
 
 
 def _held(module: nn.Module) -> Iterator[Tensor]:

@@ -20,10 +20,11 @@ def read(path: str | Path, given: Mapping[str, Any] | None = None) -> Weights:
     """The model in a run folder, or in a file or folder of any format that is known, with all its parts.
 
     Args:
-        given: what the file does not say (``heads``).
+        given: what the file does not say (``heads``, ``predictor_heads``, ``size``, ``frames``).
 
     Raises:
-        CheckpointError: no such file, a damaged or foreign one, or one whose keys or shapes do not fit together.
+        CheckpointError: no such file, a damaged or foreign one, one whose keys or shapes do not fit together, or one
+            that says something else than what is given.
     """
     return interpret(open_content(path, given))
 
@@ -31,7 +32,9 @@ def read(path: str | Path, given: Mapping[str, Any] | None = None) -> Weights:
 def interpret(content: Content) -> Weights:
     """The model in what was opened (see ``read``)."""
     _, form = recognise(content)
-    return native.rejoin(content.path, ask(content.path, form.read, content))
+    found = native.rejoin(content.path, ask(content.path, form.read, content))
+    _refuse_given(content, found)
+    return found
 
 
 def formats() -> dict[str, Format]:
@@ -59,10 +62,15 @@ def recognise(content: Content) -> tuple[str, Format]:
 
 def writer(name: str) -> Format:
     """The format that ``to=name`` asks for. Raises ConfigError where there is none that can be written."""
-    able = {key: form for key, form in formats().items() if form.parts}
+    able = writers()
     if name not in able:
         raise ConfigError(f"to={name}: no such format{nearest(name, able)}; there are: {', '.join(able)}")
     return able[name]
+
+
+def writers() -> dict[str, Format]:
+    """The formats that can be written, by name."""
+    return {name: form for name, form in formats().items() if form.parts}
 
 
 def ask(path: Path, call: Callable[..., Any], *args: Any) -> Any:
@@ -73,3 +81,16 @@ def ask(path: Path, call: Callable[..., Any], *args: Any) -> Any:
         raise
     except WRONG as error:
         raise CheckpointError(f"{path}: {first_line(error)}") from error
+
+
+def _refuse_given(content: Content, found: Weights) -> None:
+    """Raise CheckpointError where a file says something else than a person does."""
+    said = {
+        "frames": 1,
+        **{key: found.config["data"][key] for key in ("size", "frames") if key in found.config["data"]},
+    }
+    for key, part in (("heads", "encoder"), ("predictor_heads", "predictor")):
+        said[key] = (found.config.get(part) or {}).get("heads")
+    for key, value in content.given.items():
+        if key in said and said[key] not in (None, value):
+            raise CheckpointError(f"{content.path}: {key}={value}, and the file says {said[key]}")

@@ -8,6 +8,7 @@ is such a file beside a model in someone else's format: it ``lacks`` what the mo
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +80,11 @@ class Exported:
         save(weights, which, out)
 
 
-def save(weights: Weights, which: str, out: Path, lacks: str = "") -> None:
-    """Write a jepakit file; a companion leaves out the backbone that it ``lacks``."""
+def save(weights: Weights, which: str, out: Path, lacks: str = "", beside: Sequence[str] = ()) -> None:
+    """Write a jepakit file; a companion leaves out the backbone that it ``lacks``, and what else lies ``beside`` it."""
     said = {"version": VERSION, "config": weights.config, "about": weights.about, "weights": which, "lacks": lacks}
     rest = {"predictor": weights.predictor, "optimizer": weights.optimizer, "extra": weights.extra}
-    parts = {part: state for part, state in (weights.backbones | rest).items() if part != lacks}
+    parts = {part: state for part, state in (weights.backbones | rest).items() if part not in (lacks, *beside)}
     tensors = {f"{part}/{name}": tensor.contiguous() for part, state in parts.items() for name, tensor in state.items()}
     save_file(_apart(tensors), out, {"format": "pt", KEY: json.dumps(said)})
 
@@ -103,6 +104,7 @@ def rejoin(folder: Path, weights: Weights) -> Weights:
     (main,) = weights.backbones.values()
     _refuse_other(file, said["config"], weights, next((found[part] for part in BACKBONES if part in found), main))
     found |= {said["lacks"]: main, "extra": {**found.get("extra", {}), **weights.extra}}
+    found |= {"predictor": weights.predictor} if weights.predictor else {}
     return _weights(found, said["config"], {**said["about"], **weights.about})
 
 
@@ -155,7 +157,7 @@ def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _refuse_other(file: Path, config: dict[str, Any], weights: Weights, other: dict[str, Tensor]) -> None:
     """Settings, names and shapes of a model against those that its companion knows of."""
     (main,) = weights.backbones.values()
-    for group in sorted(NODES):
+    for group in sorted(NODES | ({"predictor"} if weights.predictor else set())):
         for key, value in weights.config[group].items():
             known = config.get(group, {}).get(key, value)
             if known != value and not isinstance(value, float):  # ratios are read off shapes, and compared with them

@@ -19,6 +19,7 @@ from jepakit.protocols import Content, Format
 from jepakit.types import Weights
 from jepakit.weights.content import COMPANION, open_content
 from jepakit.weights.formats import ask, interpret, recognise
+from jepakit.weights.start import TRAINING
 
 NAMES = {"target": "target encoder", "online": "encoder", "backbone": "encoder", "optimizer": "optimiser"}
 """What people call the parts."""
@@ -97,12 +98,12 @@ def model_shapes(config: Mapping[str, Any]) -> dict[str, dict[str, tuple[int, ..
 
 
 def _settings(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Settings in which two models differ, those that shapes do not show among them."""
+    """Settings in which two models differ, those that shapes do not show among them, but for how they are trained."""
     lines = []
     for group in (*SETTINGS, "data"):
         here, there = found.get(group) or {}, wanted.get(group) or {}
         keys = ("size", "mean", "std") if group == "data" else [key for key in here if key in there]
-        for key in keys:
+        for key in (each for each in keys if each not in TRAINING):
             if here.get(key) != there.get(key) and here:
                 lines.append(f"{group}.{key}: {here.get(key)} in the file, {there.get(key)} in the recipe")
     return lines
@@ -119,11 +120,13 @@ def _readable(content: Content) -> tuple[Weights | None, str]:
 def _importable(place: Path, weights: Weights | None, why: str) -> str:
     if weights is None:
         return f"no: {why}"
-    config = weights.config
-    encoder, size = config["encoder"], config["data"]["size"]
+    encoder, (_, frames, size, _) = weights.config["encoder"], view_shape(weights.config["data"])
     known = [f"{key} {encoder[key]}" for key in ("width", "depth", "heads") if key in encoder]
+    known.append(f"pictures of {size} x {size}" if frames == 1 else f"clips of {frames} x {size} x {size}")
     beside = f", with {COMPANION}" if place.is_dir() and (place / COMPANION).is_file() else ""
-    return f"yes{beside}: {encoder['name']} encoder, {', '.join(known)}, pictures of {size} x {size}"
+    ways = " and ".join(f"{key}=N" for key in weights.about.get("assumed", {}))
+    unsaid = f" (the file does not say it: {ways})" if ways else ""
+    return f"yes{beside}: {encoder['name']} encoder, {', '.join(known)}{unsaid}"
 
 
 def _row(part: str, state: Mapping[str, Tensor]) -> tuple[str, ...]:
@@ -153,7 +156,7 @@ def _lines(pairs: Sequence[tuple[str, str]]) -> list[str]:
 
 def _kinds(pairs: Sequence[tuple[str, str]]) -> list[str]:
     """Of names that differ in a number only, and of which the same is said, one, with ``*`` for the number."""
-    counts = Counter((re.sub(r"(?<=[./])\d+(?=[./])", "*", name), said) for name, said in pairs)
+    counts = Counter((re.sub(r"(?<=[./])\d+(?=[./]|$)", "*", name), said) for name, said in pairs)
     return _lines([(n, said + (f"  ({count} of them)" if count > 1 else "")) for (n, said), count in counts.items()])
 
 

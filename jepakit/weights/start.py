@@ -15,8 +15,8 @@ from jepakit.weights.fill import native, refuse_misfit, skeleton
 PARTS = ("backbone", "predictor", "optimizer")
 NODES = {"backbone": ("tokenizer", "encoder"), "predictor": ("predictor",), "optimizer": ()}
 """The nodes of the configuration that each part is made from."""
-FREE = ("drop_path", "init_std", "native", "checkpoint_blocks", "depth_scaled", "zero_mask_tokens")
-"""Settings that may differ from the file's: they belong to the training; of the native grid more is asked below."""
+TRAINING = ("drop_path", "init_std", "checkpoint_blocks", "depth_scaled", "zero_mask_tokens")
+"""Settings that may differ from the file's: they belong to the training."""
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 """What AdamW keeps of a parameter."""
 
@@ -154,7 +154,7 @@ def _differing(kind: str, theirs: Mapping[str, Any], ours: Mapping[str, Any]) ->
     """The settings of one node that would have to be the file's, as on the command line."""
     if theirs["name"] != ours["name"]:
         return [f"{kind}={theirs['name']}"]
-    known = {key: value for key, value in theirs.items() if key not in (*FREE, "name")}
+    known = {key: value for key, value in theirs.items() if key not in (*TRAINING, "native", "name")}
     return [f"{kind}.{key}={value}" for key, value in known.items() if not _equal(value, ours.get(key))]
 
 

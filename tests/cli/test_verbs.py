@@ -61,7 +61,8 @@ def test_show_curves_of_a_run(cli, asked):
 
 def test_demo(cli, asked):
     assert cli("demo", "trainer.steps=2").code == 0
-    assert asked == [(["trainer.steps=2"],)]
+    assert cli("demo", "video", "seed=1").code == 0
+    assert asked == [(["trainer.steps=2"],), (["video", "seed=1"],)]
 
 
 def test_new_writes_a_plugin_that_is_found(cli):

@@ -11,6 +11,14 @@ from typing import Any
 
 import pytest
 
+WEIGHTS = (
+    ("IN1K-vit.h.14-300e.pth.tar", "weights", "meta"),
+    ("vith14.safetensors", "weights", "safetensors"),
+    ("vitl16.pth.tar", "vjepa", "vjepa"),
+    ("vitl.pt", "vjepa2", "vjepa2"),
+    ("vitl.safetensors", "vjepa2", "safetensors"),
+)
+"""Files with weights that the pages speak of, as what model of which format they are made here."""
 CHECKER = Path(__file__).parents[1] / "third_party" / "jepakit-checker" / "jepakit_checker.py"
 
 
@@ -44,7 +52,11 @@ def run(here: Path) -> Callable[[str], None]:
 
     def make(name: str, trained: bool = False) -> None:
         images = [f"data.root={here / 'images/train'}", f"data.held_out={here / 'images/val'}"]
-        overrides = ["recipe=ijepa_vitt4_32px", *images] if name == "cifar" else ["recipe=demo"]
+        clips = ["recipe=vjepa_vitt16_small", "data=world_moving", "data.size=64", "data.length=8", "data.batch_size=2"]
+        clips += ["encoder.depth=2", "predictor.depth=1"]
+        turned = ["encoder=vjepa2_tiny", "predictor=vjepa2_predictor", "predictor.width=192"]
+        recipes = {"cifar": ["recipe=ijepa_vitt4_32px", *images], "vjepa": clips, "vjepa2": clips + turned}
+        overrides = recipes.get(name, ["recipe=demo"])
         folder = create(resolve(overrides), discover(), ["train", *overrides], Path("runs") / name)
         lines = [{"step": step, "loss": 0.5, "rank": 10.0, "std": 0.5, "cosine": 0.1} for step in (1, 2, 3)]
         (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -71,10 +83,10 @@ def files(run: Callable[..., None], jepakit: Callable) -> Callable[[list[str]], 
 
     def make(words: list[str]) -> None:
         read = {word.partition("=")[2] or word for word in words if not word.startswith("out=")}
-        for name, to in (("IN1K-vit.h.14-300e.pth.tar", "meta"), ("vith14.safetensors", "safetensors")):
+        for name, model, to in WEIGHTS:
             if name in read:
-                run("weights", trained=True)
-                done = jepakit(f"jepakit export run=runs/weights to={to} out={name}")
+                run(model, trained=True)
+                done = jepakit(f"jepakit export run=runs/{model} to={to} out={name}")
                 assert done.code == 0, done.said
 
     return make

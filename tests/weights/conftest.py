@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.weights import made
+from tests.weights import made, video
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +14,12 @@ def trained(tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return folder / made.run(patch, *made.settings("trainer.checkpoint_every=1"))
+
+
+@pytest.fixture(scope="session")
+def trained_on_clips(tmp_path_factory) -> Path:
+    """A run folder of a video model; not to be changed."""
+    folder = tmp_path_factory.mktemp("clips")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder / made.run(patch, *made.settings(*video.CLIPS, *video.MODELS["vjepa2"], "trainer.steps=1"))

@@ -23,12 +23,18 @@ MODELS = {
 }
 EVERYTHING = ("safetensors", "meta", "hf", "timm")
 SUFFIX = {"safetensors": ".safetensors", "meta": ".pth.tar", "hf": "", "timm": ""}
+SUFFIX |= {"vjepa": ".pth.tar", "vjepa2": ".pt", "hf_vjepa2": ""}
+
+
+def model(name: str = "plain") -> Weights:
+    """Weights after two steps on gradients of noise, with all that a run has; not to be changed."""
+    return trained(*MODELS[name])
 
 
 @functools.cache
-def model(name: str = "plain") -> Weights:
-    """Weights after two steps on gradients of noise, with all that a run has; not to be changed."""
-    config = made.config(*MODELS[name])
+def trained(*settings: str) -> Weights:
+    """As ``model``, of these settings."""
+    config = made.config(*settings)
     built = build(config)
     optimizer = adamw(built.jepa, {**config["optim"], "lr": 1e-2})
     for step in range(2):

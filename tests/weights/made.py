@@ -45,10 +45,12 @@ SETTINGS = (
 
 
 def settings(*more: str, without: str = "") -> list[str]:
-    """The small model's settings, less those that begin with ``without``; later ones win over earlier ones."""
+    """The small model's settings, less those that begin with ``without``; later ones win over earlier ones, and one
+    that has no value takes one away."""
     keys = {each.split("=")[0] for each in more}
     kept = (each for each in SETTINGS if each.split("=")[0] not in keys)
-    return [*(each for each in kept if not (without and each.startswith(without))), *more]
+    every = [*(each for each in kept if not (without and each.startswith(without))), *more]
+    return [each for each in every if not each.endswith("=")]
 
 
 def config(*more: str) -> dict[str, Any]:

@@ -127,49 +127,12 @@ class TestHuggingFace:
             read(folder)
 
 
-def _video(folder: Path, **more: dict) -> Path:
-    encoder = {
-        "module.backbone.patch_embed.proj.weight": torch.zeros(24, 3, 2, 4, 4),
-        "module.backbone.pos_embed": torch.zeros(1, 8, 24),
-    }
-    torch.save({"encoder": encoder, "target_encoder": encoder, **more}, folder / "video.pth.tar")
-    return folder / "video.pth.tar"
-
-
-@pytest.mark.parametrize(
-    "names, title",
-    [
-        (["mask_tokens.0", "mask_tokens.1", "predictor_pos_embed"], "Meta V-JEPA"),
-        ([f"mask_tokens.{n}" for n in range(10)], "Meta V-JEPA 2"),
-        (["action_encoder.weight", "predictor_pos_embed"], "Meta V-JEPA 2"),
-    ],
-)
-def test_video(names, title, tmp_path):
-    file = _video(tmp_path, predictor={f"module.backbone.{name}": torch.zeros(1, 1, 4) for name in names})
-    content = open_content(file)
-    form = recognise(content)[1]
-    assert form.title == title and list(form.summary(content)) == ["target", "online", "predictor"]
-    with pytest.raises(CheckpointError, match=f"{title} is a video model, which cannot be imported yet"):
-        read(file)
-
-
-def test_hugging_face_video(tmp_path):
-    save_file(
-        {"encoder.embeddings.patch_embeddings.proj.weight": torch.zeros(24, 3, 2, 4, 4)}, tmp_path / "model.safetensors"
-    )
-    (tmp_path / "config.json").write_text('{"model_type": "vjepa2"}')
-    assert recognise(open_content(tmp_path))[1].title == "Hugging Face VJEPA2"
-    with pytest.raises(CheckpointError, match="Hugging Face VJEPA2 is a video model"):
-        read(tmp_path)
-
-
 def test_each_file_is_of_one_format(tmp_path):
     """No format takes another's file for its own: the order in which they are asked does not matter."""
     source = files.written(tmp_path)
     samples = [
         source,
         files.meta(tmp_path),
-        _video(tmp_path),
         *(files.exported(source, to, f"as_{to}") for to in files.EVERYTHING),
     ]
     for sample in samples:

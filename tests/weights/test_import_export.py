@@ -23,15 +23,15 @@ def test_import(tmp_path, capsys):
     assert main(["import", str(files.meta(tmp_path)), f"out={out}", "heads=3", "predictor_heads=2"]) == 0
     said = lines(capsys)
     assert f"{out}: jepakit file, target, online, predictor, optimizer; evaluations take: target" in said
-    assert "target/pos_embed is off what is computed here, by rounding; it is kept" in said
+    assert "target/pos_embed is not what is computed here, or is not used; it is kept" in said
     assert read(out).about["epoch"] == 7
 
 
 def test_run_to_everything(trained, tmp_path):
     """A run's folder is a source as good as a file; its configuration goes along."""
     source = read(trained)
-    for to, suffix in files.SUFFIX.items():
-        out = tmp_path / f"{to}{suffix}"
+    for to in files.EVERYTHING:
+        out = tmp_path / f"{to}{files.SUFFIX[to]}"
         assert main(["export", f"run={trained}", f"--to={to}", f"out={out}"]) == 0
         found = read(out)
         files.same(found, source)
@@ -96,12 +96,15 @@ def test_a_predictor_that_meta_cannot_hold(tmp_path, capsys):
 @pytest.mark.parametrize(
     "words, answer",
     [
-        (["export", "model.safetensors", "out=x"], "export to what? add --to hf, timm, meta or safetensors"),
+        (
+            ["export", "model.safetensors", "out=x"],
+            "export to what? add --to safetensors, hf, hf_vjepa2, meta, timm, vjepa, vjepa2",
+        ),
         (
             ["export", "model.safetensors", "--to", "hff", "out=x"],
             "to=hff: no such format (did you mean 'hf'?); there are",
         ),
-        (["export", "model.safetensors", "--to", "vjepa", "out=x"], "to=vjepa: no such format"),
+        (["export", "model.safetensors", "--to", "run", "out=x"], "to=run: no such format"),
         (["export", "model.safetensors", "--to", "hf"], "export where to? add out=FOLDER"),
         (["export", "model.safetensors", "to=meta", "out=x"], "out=x: a Meta I-JEPA ends in .pth.tar or .pth or .pt"),
         (["export", "model.safetensors", "to=hf", "out=x.pt"], "out=x.pt: Hugging Face IJepa is a folder, not a file"),
@@ -121,7 +124,7 @@ def test_a_predictor_that_meta_cannot_hold(tmp_path, capsys):
         (["import", "model.safetensors", "out=model.safetensors"], "is there already, and is not overwritten"),
         (["import", "cut.pth", "out=x.safetensors"], "cut.pth: a truncated or damaged file"),
         (["import", "other.pth", "out=x.safetensors"], "other.pth is of no known format"),
-        (["import", "video.pth", "out=x.safetensors"], "video.pth: Meta V-JEPA 2 is a video model, which cannot be"),
+        (["import", "video.pth", "out=x.safetensors"], "video.pth: missing: norm.weight"),
     ],
 )
 def test_refused(words, answer, tmp_path, monkeypatch, capsys):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from jepakit.cli import main
-from tests.weights import files, made
+from tests.weights import files, made, video
 
 TITLES = {"hf": "Hugging Face IJepa", "timm": "timm ViT", "safetensors": "jepakit file"}
 
@@ -47,12 +47,26 @@ def test_only_what_learns(tmp_path, capsys):
     assert "evaluate: the encoder, the only one there is (weights=online)" in said(capsys, file)
 
 
-def test_video(tmp_path, capsys):
+def test_released_video(tmp_path, capsys):
+    lines = said(capsys, video.checkpoint(tmp_path), "heads=2", "predictor_heads=1")
+    assert lines[0].endswith(": Meta V-JEPA") and "mask_tokens.* 1 x 1 x 12 (2 of them)" in lines
+    assert "import: yes: vit encoder, width 24, depth 2, heads 2, clips of 4 x 32 x 32" in lines
+
+
+def test_a_recipe_of_clips(tmp_path, capsys):
+    file = video.checkpoint(tmp_path, tables=False, tokens=6)
+    assert main(["inspect", str(file), "heads=2", "predictor_heads=1", "recipe=vjepa2_vitl16"]) == 1
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "encoder.width: 24 in the file, 1024 in the recipe" in lines and "encoder.positions" not in str(lines)
+    assert "tokenizer.patch: 8 in the file, 16 in the recipe" in lines and "tokenizer.tubelet" not in str(lines)
+
+
+def test_part_of_a_video_model(tmp_path, capsys):
     state = {"module.backbone.patch_embed.proj.weight": torch.zeros(24, 3, 2, 4, 4)}
     torch.save({"encoder": state, "target_encoder": state, "epoch": 3}, tmp_path / "video.pth.tar")
     lines = said(capsys, tmp_path / "video.pth.tar")
     assert lines[0].endswith(": Meta V-JEPA 2") and "patch_embed.proj.weight 24 x 3 x 2 x 4 x 4" in lines
-    assert "import: no: Meta V-JEPA 2 is a video model, which cannot be imported yet" in lines
+    assert "import: no: missing: norm.weight" in lines
 
 
 @pytest.mark.parametrize("to, title", TITLES.items())
@@ -93,6 +107,12 @@ class TestRecipe:
 
     def test_same(self, recipe, tmp_path, capsys):
         assert said(capsys, files.written(tmp_path), recipe())[-1].endswith("small.yaml: the same model")
+
+    def test_trained_in_another_way(self, recipe, tmp_path, capsys):
+        found = files.model()
+        config = {**found.config, "encoder": {**found.config["encoder"], "drop_path": 0.1, "checkpoint_blocks": True}}
+        file = files.written(tmp_path, type(found)(config, found.backbones, found.predictor))
+        assert said(capsys, file, recipe())[-1].endswith("small.yaml: the same model")
 
     def test_other(self, recipe, tmp_path, capsys):
         file = files.written(tmp_path)

@@ -17,8 +17,9 @@ from torch import Tensor
 from jepakit.protocols import Content
 from jepakit.types import Weights
 from jepakit_vit.block import NORM_EPS
-from jepakit_vit.formats.names import BACKBONE, State, drifted, one, ours, refuse
+from jepakit_vit.formats.names import BACKBONE, State, one, ours, refuse
 from jepakit_vit.formats.settings import KEY, carried, carry, heads_of, settings
+from jepakit_vit.formats.tables import drifted
 
 PREFIX, HEAD = "ijepa.", "classifier."
 MEMORY = (
@@ -89,8 +90,8 @@ class HuggingFaceIJepa:
         tensors = {name: tensor.contiguous() for name, tensor in from_meta(state).items()}
         out.mkdir()
         save_file(tensors, out / "model.safetensors", {"format": "pt", KEY: carry(weights, which)})
-        _dump(out / "config.json", model_config(weights.config, state))
-        _dump(out / "preprocessor_config.json", processor(weights))
+        dump(out / "config.json", model_config(weights.config, state))
+        dump(out / "preprocessor_config.json", processor(weights))
         (out / "README.md").write_text(card(weights, which), "utf-8")
 
 
@@ -196,28 +197,32 @@ def processor(weights: Weights) -> dict[str, Any]:
     }
 
 
-def card(weights: Weights, which: str) -> str:
+USE = """from transformers import AutoImageProcessor, AutoModel
+
+processor, model = AutoImageProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder)
+features = model(**processor(images, return_tensors="pt")).last_hidden_state  # B N D"""
+
+
+def card(weights: Weights, which: str, family: str = "I-JEPA", model: str = "IJepaModel", use: str = USE) -> str:
     """The folder's README.md."""
     config, about = weights.config, weights.about
     said = {"weights": which, "recipe": config.get("recipe"), "step": about.get("step"), "epoch": about.get("epoch")}
     lines = [f"* {key}: {value}" for key, value in said.items() if value is not None]
-    size = config["data"]["size"]
+    encoder, data = config["encoder"], config["data"]
+    sides = [data["frames"], data["size"], data["size"]] if data.get("frames", 1) > 1 else [data["size"]] * 2
     return f"""---
 library_name: transformers
-pipeline_tag: image-feature-extraction
-tags: [i-jepa, jepakit]
+pipeline_tag: {"feature-extraction" if len(sides) == 3 else "image-feature-extraction"}
+tags: [{family.lower().replace(" ", "")}, jepakit]
 ---
-# I-JEPA encoder, {config["encoder"]["width"]} wide, {config["encoder"]["depth"]} blocks
+# {family} encoder, {encoder["width"]} wide, {encoder["depth"]} blocks
 
-Written by jepakit as a Hugging Face `IJepaModel`.
+Written by jepakit as a Hugging Face `{model}`, for {" x ".join(map(str, sides))} pixels.
 
 {chr(10).join(lines)}
 
 ```python
-from transformers import AutoImageProcessor, AutoModel
-
-processor, model = AutoImageProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder)
-features = model(**processor(images, return_tensors="pt")).last_hidden_state  # B N D of pictures of {size} x {size}
+{use}
 ```
 
 `jepakit.safetensors`, where it is there, holds the other parts of the model and its whole configuration; `jepakit
@@ -229,5 +234,6 @@ def _query(name: str) -> str:
     return re.sub(r"(\.attention\.attention\.)(key|value)\.", r"\1query.", name)
 
 
-def _dump(path: Path, content: Mapping[str, Any]) -> None:
+def dump(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file."""
     path.write_text(json.dumps(content, indent=2) + "\n", "utf-8")

@@ -1,135 +1,156 @@
-"""What every format of a ViT has to know: names, shapes, and tables of positions.
+"""What every format of a ViT has to know: names and shapes, theirs and ours.
 
-Meta's and timm's names differ from ours in their beginnings only; formats with others translate them first.
+Meta's and timm's names differ from ours in their beginnings only, but for gated MLPs; formats with others translate
+them first.
 """
 
+import inspect
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from jepakit.types import Grid, Weights
+from jepakit.types import Weights
 from jepakit_vit.encoder import VitEncoder
-from jepakit_vit.positions import sincos_2d
+from jepakit_vit.formats.tables import KINDS, check_table, computed, grid, shape_text
+from jepakit_vit.positions import extent
 from jepakit_vit.predictor import VitPredictor
 from jepakit_vit.tokenizer import PatchTokenizer
 
-BACKBONE = {"patch_embed.proj.": "tokenizer.proj.", "blocks.": "encoder.blocks.", "norm.": "encoder.norm."}
-PREDICTOR = {
-    "mask_token": "mask_token",
-    "predictor_embed.": "embed.",
-    "predictor_blocks.": "blocks.",
-    "predictor_norm.": "norm.",
-    "predictor_proj.": "proj.",
+GATED = {"mlp.fc1.": "mlp.fc1_g.", "mlp.fc2.": "mlp.fc1_x.", "mlp.fc3.": "mlp.fc2."}
+"""A gated MLP's layers: Meta's, ours."""
+PARTS = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2", "mlp.fc3")
+"""Meta's layers of a block, in their order."""
+TOKEN = "mask_token"
+COMPONENTS = {
+    "tokenizer": ("patch", PatchTokenizer),
+    "encoder": ("vit", VitEncoder),
+    "predictor": ("vit_predictor", VitPredictor),
 }
-"""Beginnings of names: Meta's, ours. Their order is that of the parameters in Meta's modules."""
-PLAIN = {"positions": "sincos_2d", "mlp": "gelu", "qkv_bias": True, "tubelet": 1}
-"""Settings in which I-JEPA's parts could be others, and then have no place in these formats."""
-TABLES = {"pos_embed": "encoder", "predictor_pos_embed": "predictor"}
-DRIFT = 2e-3
-"""How far a stored table of positions may be from the computed one.
-
-Released target encoders are off by rounding: the moving average runs over the frozen tables too. Its arithmetic over
-the schedule of 300 epochs leaves 1.4e-4. Learned tables, or those of another kind, are off by far more.
-"""
+"""The components that there is a place for, with their registered names."""
 LISTED = 6
 """Keys that a refusal names of each sort."""
 
 State = dict[str, Tensor]
 
 
-def ours(state: Mapping[str, Tensor], names: Mapping[str, str], config: Mapping[str, Any]) -> State:
+class Scheme(NamedTuple):
+    """How a family keeps one of its two parts.
+
+    ``names`` are the beginnings of names, theirs and ours, in the order of their module. ``holds`` are the settings in
+    which ours could be another model, with the values that have a place there. ``table`` is their name of the table of
+    positions; where positions are no table, files may hold one all the same that nobody reads. ``sides`` are those of
+    the kernel that cuts pictures. ``tokens`` are mask tokens that are a parameter each.
+    """
+
+    part: str
+    names: Mapping[str, str]
+    holds: Mapping[str, tuple[Any, ...]]
+    table: str
+    sides: int = 2
+    tokens: bool = False
+
+    @property
+    def computes(self) -> bool:
+        """Whether positions are a table that has to be there."""
+        return self.holds["positions"][0] in KINDS
+
+
+SIMPLE = {"layers": (None,), "levels": (1,), "recalls": (False,), "modality": (False,), "qkv_bias": (True,)}
+"""What no format here has room for otherwise."""
+IMAGES = {**SIMPLE, "positions": ("sincos_2d",), "mlp": ("gelu",), "tubelet": (1,)}
+ENCODER = {"patch_embed.proj.": "tokenizer.proj.", "blocks.": "encoder.blocks.", "norm.": "encoder.norm."}
+AROUND = {"predictor_blocks.": "blocks.", "predictor_norm.": "norm.", "predictor_proj.": "proj."}
+BACKBONE = Scheme("backbone", ENCODER, IMAGES, "pos_embed")
+PREDICTOR = Scheme("predictor", {TOKEN: TOKEN, "predictor_embed.": "embed.", **AROUND}, IMAGES, "predictor_pos_embed")
+"""I-JEPA's."""
+
+
+def ours(state: Mapping[str, Tensor], scheme: Scheme, config: Mapping[str, Any]) -> State:
     """The state of a part under our names, without its table of positions, whose values are checked.
 
     Raises ValueError that lists the keys which are missing, left over, or of a wrong shape.
     """
-    shapes = wanted(config, names)
-    table = _table(names)
-    found = {our_name(name, names): tensor for name, tensor in state.items() if name != table}
-    fitted = {name: _fit(tensor, shapes.get(name)) for name, tensor in found.items()}
-    refuse_misfit(fitted, shapes, missing=() if table in state else (table,))
-    check_table(table, state[table], config)
+    shapes = wanted(config, scheme)
+    renamed = {our_name(name, scheme, config): tensor for name, tensor in state.items() if name != scheme.table}
+    found = gathered(renamed) if scheme.tokens else renamed
+    fitted = {name: _fit(tensor, shapes.get(name), scheme) for name, tensor in found.items()}
+    lacks = scheme.computes and scheme.table not in state
+    refuse_misfit(fitted, shapes, missing=(scheme.table,) if lacks else ())
+    if scheme.computes:
+        check_table(scheme.table, state[scheme.table], config)
     return {name: fitted[name] for name in shapes}
 
 
-def drifted(state: Mapping[str, Tensor], part: str, config: Mapping[str, Any]) -> State:
-    """A table that is not the computed one to the last bit, as ``<part>/<name>``: to be written back as it was."""
-    tables = {name: tensor for name, tensor in state.items() if name in TABLES and not tensor.is_meta}
-    return {f"{part}/{k}": v for k, v in tables.items() if not torch.equal(v, computed(k, config, v.dtype))}
-
-
 def theirs(
-    state: Mapping[str, Tensor], names: Mapping[str, str], config: Mapping[str, Any], table: Tensor | None = None
+    state: Mapping[str, Tensor], scheme: Scheme, config: Mapping[str, Any], table: Tensor | None = None
 ) -> State:
     """The state of one of our parts under Meta's names, with its table, in the order of Meta's parameters.
 
     Raises ValueError where the state is not the one that the configuration asks for, or has no place there.
     """
-    if names is PREDICTOR and config["predictor"].get("mask_tokens", 1) != 1:
-        raise ValueError(f"its predictor has {config['predictor']['mask_tokens']} mask tokens; this format holds one")
-    refuse_misfit(state, wanted(config, names))
-    back = {mine: other for other, mine in names.items()}
-    found = {our_name(name, back): _unfit(name, tensor, config) for name, tensor in state.items()}
-    dtype = next(iter(state.values())).dtype
-    found[_table(names)] = computed(_table(names), config, dtype) if table is None else table
-    order = ["mask_token", _table(names), *names]
-    return {name: found[name] for name in sorted(found, key=lambda name: _rank(name, order))}
+    if scheme.part == "predictor" and not scheme.tokens and (count := config["predictor"].get("mask_tokens", 1)) != 1:
+        raise ValueError(f"its predictor has {count} mask tokens; this format holds one")
+    refuse_misfit(state, wanted(config, scheme))
+    shaped = {name: _unfit(name, tensor, scheme, config) for name, tensor in state.items()}
+    single = spread(shaped) if scheme.tokens else shaped
+    found = {their_name(name, scheme, config): tensor for name, tensor in single.items()}
+    if table is None and scheme.computes:
+        table = computed(scheme.table, config, next(iter(state.values())).dtype)
+    found |= {} if table is None else {scheme.table: table}
+    return {name: found[name] for name in sorted(found, key=lambda name: _rank(name, [*scheme.names]))}
 
 
-def our_name(name: str, names: Mapping[str, str]) -> str:
+def gathered(state: Mapping[str, Tensor]) -> State:
+    """A state whose mask tokens, ``mask_token.0`` and so on, are one tensor, n d."""
+    rows = {name.removeprefix(f"{TOKEN}."): t for name, t in state.items() if name.startswith(f"{TOKEN}.")}
+    numbers = [str(n) for n in range(max(1, len(rows)))]
+    refuse(missing=[f"mask_tokens.{n}" for n in numbers if n not in rows])
+    rest = {name: tensor for name, tensor in state.items() if not name.startswith(f"{TOKEN}.")}
+    return {**rest, TOKEN: torch.cat([rows[n].flatten(0, -2) for n in numbers])}
+
+
+def spread(state: Mapping[str, Tensor]) -> State:
+    """The way back: each of the mask tokens as it is there, 1 1 d."""
+    rows = {f"{TOKEN}.{n}": row[None, None] for n, row in enumerate(state[TOKEN])} if TOKEN in state else {}
+    return {name: tensor for name, tensor in state.items() if name != TOKEN} | rows
+
+
+def our_name(name: str, scheme: Scheme, config: Mapping[str, Any]) -> str:
     """A parameter's name with its beginning exchanged; one that is not known stays, and is left over."""
-    return next((mine + name.removeprefix(other) for other, mine in names.items() if name.startswith(other)), name)
+    if _is_gated(scheme, config):
+        name = _swapped(name, GATED)
+    return next((mine + name.removeprefix(it) for it, mine in scheme.names.items() if name.startswith(it)), name)
 
 
-def wanted(config: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, tuple[int, ...]]:
+def their_name(name: str, scheme: Scheme, config: Mapping[str, Any]) -> str:
+    """The way back."""
+    if _is_gated(scheme, config):
+        name = _swapped(name, {mine: it for it, mine in GATED.items()})
+    return next((it + name.removeprefix(mine) for it, mine in scheme.names.items() if name.startswith(mine)), name)
+
+
+def wanted(config: Mapping[str, Any], scheme: Scheme) -> dict[str, tuple[int, ...]]:
     """Our names and shapes of the parameters of a backbone or a predictor that a configuration asks for.
 
     Raises ValueError for other parts than patches, ViT and its predictor.
     """
     channels, width = len(config["data"]["mean"]), config["encoder"]["width"]
     with torch.device("meta"):
-        if names is PREDICTOR:
-            module: Any = VitPredictor(width, **_arguments(config, "predictor", "vit_predictor"))
+        if scheme.part == "predictor":
+            module: Any = VitPredictor(width, **_arguments(config, "predictor", scheme))
         else:
-            tokenizer = PatchTokenizer(channels, width, **_arguments(config, "tokenizer", "patch"))
-            encoder = VitEncoder(**_arguments(config, "encoder", "vit"))
+            tokenizer = PatchTokenizer(channels, width, **_arguments(config, "tokenizer", scheme))
+            encoder = VitEncoder(**_arguments(config, "encoder", scheme))
             module = nn.ModuleDict({"tokenizer": tokenizer, "encoder": encoder})
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def one(weights: Weights, which: str) -> State:
+def one(weights: Weights, which: str, scheme: Scheme = BACKBONE) -> State:
     """The one backbone that a format has room for, under Meta's names."""
-    return theirs(weights.backbones[which], BACKBONE, weights.config, weights.extra.get(f"{which}/pos_embed"))
-
-
-def grid(config: Mapping[str, Any]) -> Grid:
-    """The grid of tokens of a picture."""
-    side, rest = divmod(config["data"]["size"], config["tokenizer"].get("patch", 16))
-    if rest:
-        raise ValueError(f"pictures of {config['data']['size']} pixels cannot be cut into its patches")
-    return Grid(1, side, side)
-
-
-def positions(part: str, config: Mapping[str, Any]) -> Tensor:
-    """The table of positions of ``encoder`` or ``predictor``, N D in float64."""
-    native = config[part].get("native")
-    return sincos_2d(grid(config), config[part]["width"], tuple(native) if native else None)
-
-
-def computed(table: str, config: Mapping[str, Any], dtype: torch.dtype) -> Tensor:
-    """A table as it is stored, 1 N D: computed in float64, rounded to float32, then to the file's type."""
-    return positions(TABLES[table], config).float().to(dtype).unsqueeze(0)
-
-
-def check_table(name: str, table: Tensor, config: Mapping[str, Any]) -> None:
-    """Raise ValueError where a stored table of positions is not the computed one, but for rounding."""
-    expected = computed(name, config, table.dtype)
-    if table.shape != expected.shape:
-        raise ValueError(f"wrong shape: {name} ({shape_text(table.shape)}, not {shape_text(expected.shape)})")
-    if not table.is_meta and (gap := (table.float() - expected.float()).abs().max()) > DRIFT:
-        raise ValueError(f"its positions are learned or of another kind: {name} is up to {gap:.2g} off sine and cosine")
+    return theirs(weights.backbones[which], scheme, weights.config, weights.extra.get(f"{which}/{scheme.table}"))
 
 
 def refuse_misfit(
@@ -157,49 +178,67 @@ def refuse(**found: Iterable[str]) -> None:
         raise ValueError("; ".join(said))
 
 
-def _fit(tensor: Tensor, shape: tuple[int, ...] | None) -> Tensor:
-    """Meta's convolution as a flat map, Meta's mask token as a row: the same numbers in the same order."""
+def _is_gated(scheme: Scheme, config: Mapping[str, Any]) -> bool:
+    return config["predictor" if scheme.part == "predictor" else "encoder"].get("mlp") == "swiglu"
+
+
+def _swapped(name: str, pieces: Mapping[str, str]) -> str:
+    return next((name.replace(piece, other) for piece, other in pieces.items() if piece in name), name)
+
+
+def _fit(tensor: Tensor, shape: tuple[int, ...] | None, scheme: Scheme) -> Tensor:
+    """Meta's convolution as a flat map, I-JEPA's mask token as a row: the same numbers in the same order."""
     if shape is None or tuple(tensor.shape) == shape:
         return tensor
-    if tensor.ndim == 4 and len(shape) == 2:
+    if tensor.ndim == 2 + scheme.sides and len(shape) == 2:
         return tensor.flatten(1)
     return tensor[0] if tensor.ndim == 3 and len(tensor) == 1 and len(shape) == 2 else tensor
 
 
-def _unfit(name: str, tensor: Tensor, config: Mapping[str, Any]) -> Tensor:
+def _unfit(name: str, tensor: Tensor, scheme: Scheme, config: Mapping[str, Any]) -> Tensor:
     """The way back (see ``_fit``); other tensors as they are."""
     if name == "tokenizer.proj.weight":
-        patch = config["tokenizer"].get("patch", 16)
-        return tensor.unflatten(1, (-1, patch, patch))
-    return tensor.unsqueeze(0) if name == "mask_token" else tensor
+        patch, tubelet = config["tokenizer"].get("patch", 16), config["tokenizer"].get("tubelet", 1)
+        return tensor.unflatten(1, (-1, *(tubelet, patch, patch)[-scheme.sides :]))
+    return tensor.unsqueeze(0) if name == TOKEN and not scheme.tokens else tensor
 
 
-def _rank(name: str, order: list[str]) -> tuple[int, list]:
+def _rank(name: str, order: list[str]) -> tuple[bool, int, list]:
+    """Parameters come in the order of torch: a module's own ones, then those of its parts."""
     place = next((i for i, start in enumerate(order) if name.startswith(start)), len(order))
-    parts = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
     number = re.search(r"blocks\.(\d+)\.(.+)\.(weight|bias)$", name)
-    inside = [int(number[1]), parts.index(number[2])] if number else []
-    return place, [*inside, name.endswith("bias")]
+    inside = [int(number[1]), PARTS.index(number[2])] if number else [int(n) for n in re.findall(r"\.(\d+)$", name)]
+    return "." in name, place, [*inside, name.endswith("bias")]
 
 
 def _natural(name: str) -> list:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def _arguments(config: Mapping[str, Any], part: str, name: str) -> dict[str, Any]:
-    if config[part]["name"] != name:
-        raise ValueError(f"its {part} is {config[part]['name']!r}; this format holds {name!r}")
-    for key, value in PLAIN.items():
-        if (found := config[part].get(key, value)) != value:
-            raise ValueError(f"its {part} has {key}={found}; this format holds {value} only")
-    lists = {key: tuple(value) for key, value in config[part].items() if isinstance(value, list)}
-    return {key: value for key, value in {**config[part], **lists}.items() if key != "name"}
+def _arguments(config: Mapping[str, Any], part: str, scheme: Scheme) -> dict[str, Any]:
+    """A node's settings, as arguments. Raises ValueError for those that make it a model with no place there."""
+    node, (name, component) = config[part], COMPONENTS[part]
+    if node["name"] != name:
+        raise ValueError(f"its {part} is {node['name']!r}; this format holds {name!r}")
+    known = inspect.signature(component).parameters
+    for key, values in scheme.holds.items():
+        if key in known and (value := node.get(key, known[key].default)) not in values:
+            raise ValueError(f"its {part} has {key}={value}; this format holds {_either(values)} only")
+    if node.get("positions", "sincos_2d") not in KINDS:
+        _refuse_scaled(part, node, config)
+    lists = {key: tuple(value) for key, value in node.items() if isinstance(value, list)}
+    return {key: value for key, value in {**node, **lists}.items() if key != "name"}
 
 
-def _table(names: Mapping[str, str]) -> str:
-    return "predictor_pos_embed" if names is PREDICTOR else "pos_embed"
+def _refuse_scaled(part: str, node: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    """Raise ValueError where rotary places are scaled, which no format says."""
+    here = grid(config)
+    if node.get("native") and (known := extent(here, tuple(node["native"]))) != here:
+        raise ValueError(
+            f"the places of its {part} are scaled to {shape_text(known)} from {shape_text(here)}; this format has no "
+            "word for that"
+        )
 
 
-def shape_text(shape: Iterable[int]) -> str:
-    """A shape as people write it: ``24 x 3 x 4 x 4``."""
-    return " x ".join(map(str, shape)) or "a number"
+def _either(values: tuple[Any, ...]) -> str:
+    return " or ".join("none" if value is None else str(value) for value in values)

@@ -13,8 +13,9 @@ from safetensors.torch import save_file
 
 from jepakit.protocols import Content
 from jepakit.types import Weights
-from jepakit_vit.formats.names import BACKBONE, State, drifted, one, ours, refuse
+from jepakit_vit.formats.names import BACKBONE, State, one, ours, refuse
 from jepakit_vit.formats.settings import KEY, carried, carry, heads_of, ratio, settings
+from jepakit_vit.formats.tables import drifted
 
 ARCHITECTURE = "vit_huge_patch14_gap_224"
 """timm's I-JEPA; its sizes are overridden."""
