@@ -1,19 +1,23 @@
-# make demo    train I-JEPA on the built-in data for some minutes; needs Python 3.11 to 3.13 and nothing else
-# make test    install what the tests need, run them all; make test ARGS="-k masker" runs some
-# make check   format, lint, types, who imports whom
-# make format  let ruff put format and imports right
-# make clean   remove what building and testing left behind (.venv and runs stay)
+# make demo          train I-JEPA on the built-in pictures for some minutes; needs Python 3.11 to 3.13 and nothing else
+# make demo-video    the same for V-JEPA on the built-in clips
+# make test          install what the tests need, run them all; make test ARGS="-k masker" runs some
+# make check         format, lint, types, who imports whom
+# make format        let ruff put format and imports right
+# make clean         remove what building and testing left behind (.venv and runs stay)
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test check format clean
+.PHONY: demo demo-video test check format clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.ready
 	$(BIN)/jepakit demo
+
+demo-video: .venv/.ready
+	$(BIN)/jepakit demo video
 
 test: .venv/.ready-dev
 	$(BIN)/python -m pytest $(ARGS)

@@ -15,7 +15,7 @@ usage: jepakit VERB [key=value ...] [--plugin FILE]
   data       find files that cannot be read: jepakit data check data.root=/images
   new        write a plugin's first files: jepakit new masker checkerboard
   doctor     versions, devices, threads, disk
-  demo       I-JEPA in minutes on built-in data, with its scores and pictures
+  demo       I-JEPA in minutes on built-in pictures, with its scores; jepakit demo video: V-JEPA on built-in clips
 
   --plugin FILE   load a plugin from a Python file (may be repeated)
   --version       print the version
@@ -38,12 +38,13 @@ usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDE
 """,
     "eval": """\
 usage: jepakit eval run=FOLDER [protocol=knn|linear|attentive] [weights=target|online] [data.KEY=VALUE ...]
-                    [fit_root=FOLDER] [label=NAME] [limit=N]
+                    [fit_root=FOLDER] [label=NAME] [limit=N] [clips=N] [views=N]
 
   data.root=/images    the images that are scored
   fit_root=/images     the images that neighbours are looked up in, or that the probe learns from
   protocol=attentive   a probe that looks at all tokens; slow: limit=N probe_epochs=N probe_depth=1|4
-                       probe_lr=[...] probe_wd=[...]
+                       probe_lr=[...] probe_wd=[...] probe_across=true|false
+  clips=8 views=3      so many clips of each video, evenly spread over it, and views along the longer side
 """,
     "compare": """\
 usage: jepakit compare RUN [RUN ...] [published=RECIPE] [out=FILE.md|FILE.csv]
@@ -57,15 +58,16 @@ usage: jepakit features run=FOLDER|file=FILE data.root=FOLDER out=FILE.safetenso
                         [size=N] [limit=N] [data.KEY=VALUE ...]
 """,
     "inspect": """\
-usage: jepakit inspect FILE [recipe=NAME] [heads=N] [--verbose]
+usage: jepakit inspect FILE [recipe=NAME] [heads=N] [size=N] [frames=N] [--verbose]
 
   FILE           a file or folder with weights: Meta's .pth.tar, Hugging Face, timm, safetensors, a run
   recipe=NAME    compare names and shapes with this recipe's model; exit code 1 where it is another
   --verbose      list every tensor
 """,
-    "import": "usage: jepakit import FILE out=FILE.safetensors [heads=N] [predictor_heads=N]\n",
+    "import": "usage: jepakit import FILE out=FILE.safetensors [heads=N] [predictor_heads=N] [size=N] [frames=N]\n",
     "export": """\
-usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|safetensors out=PATH [weights=target|online]
+usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|vjepa|vjepa2|hf_vjepa2|safetensors out=PATH
+                      [weights=target|online] [size=N] [frames=N]
 
   weights=target     the teacher (the default) or what learns, where the format has room for one
   companion=false    leave out the file beside it, with what the format has no room for
@@ -76,7 +78,7 @@ usage: jepakit show config|masks [recipe=NAME] [key=value ...]
        jepakit show masks --audit [audit.batches=N] [recipe=NAME | run=FOLDER]
 
   config    every setting, its value, and who gave it
-  masks     what the model sees, as a picture; out=FILE says where
+  masks     what the model sees, as a picture, of clips also as one that moves; out=FILE says where
   --audit   how often every token is context and target, which are starved, what the batch cut takes; no data needed
   curves    loss, scores and health of a run; out=FILE says where
 """,
@@ -84,5 +86,10 @@ usage: jepakit show config|masks [recipe=NAME] [key=value ...]
     "data": "usage: jepakit data check data.root=FOLDER [data=SOURCE] [data.KEY=VALUE ...]\n",
     "new": "usage: jepakit new KIND NAME [FOLDER]\n\n  KIND    {kinds}\n",
     "doctor": "usage: jepakit doctor\n",
-    "demo": "usage: jepakit demo [key=value ...]\n",
+    "demo": """\
+usage: jepakit demo [video] [key=value ...]
+
+  video        V-JEPA on clips that move, scored by which way a thing goes; without: I-JEPA on pictures
+  key=value    settings of recipe=demo or recipe=demo_video
+""",
 }

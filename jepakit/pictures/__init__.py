@@ -1,6 +1,7 @@
 """Pictures of what a run sees, how it goes, and what it has learned.
 
     masks.py      context and targets, laid over pictures
+    strip.py      the same of clips, as a picture that moves
     audit.py      how often every token is context and target
     curves.py     loss, score, health and schedules, from log.jsonl
     features.py   patch tokens as colours
@@ -14,3 +15,4 @@ from jepakit.pictures.entry import audited as audited
 from jepakit.pictures.entry import command as command
 from jepakit.pictures.features import features as features
 from jepakit.pictures.masks import masks as masks
+from jepakit.pictures.strip import strip as strip

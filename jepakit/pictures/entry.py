@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from jepakit.audit import Counts, audit
-from jepakit.build import draw, make, refuse, view_shape
+from jepakit.branches import branches
+from jepakit.build import ask, draw, make, refuse, view_shape
 from jepakit.data import BadSample, open_source
 from jepakit.data.views import CentreView
 from jepakit.errors import ConfigError, DataError, nearest
@@ -20,13 +21,17 @@ from jepakit.options import DataOptions
 from jepakit.pictures.audit import page
 from jepakit.pictures.curves import curves
 from jepakit.pictures.masks import masks
+from jepakit.pictures.strip import SUFFIXES, strip
 from jepakit.protocols import Masker, Source
 from jepakit.seeds import generator
 from jepakit.starved import RULES, Finding, findings
 from jepakit.types import Grid, Mask
 
-ROWS = 6
-"""Pictures on a sheet."""
+ROWS, CLIPS = 6, 2
+"""Pictures on a sheet, and clips of a picture that moves."""
+
+MOVING = ".webp"
+"""What that is written as, where nobody asks for something else: a third of a GIF."""
 
 AUDIT = {"batches": 200}
 """What can be asked of an audit, with its default: the number of batches that are drawn."""
@@ -35,7 +40,10 @@ AUDIT = {"batches": 200}
 def command(what: str, config: Mapping[str, Any], out: Path | None = None) -> Path:
     """Draw ``masks`` (for a configuration, which need not name data) or ``curves`` (of the run that it names).
 
-    Without ``out`` the picture goes to the run's folder ``pictures``, or here if there is no run. Returns its path.
+    Without ``out`` the picture goes to the run's folder ``pictures``, or here if there is no run. Masks of clips are
+    drawn twice, as a sheet and as a strip that moves, and the first path is printed; with an ``out`` whose suffix is
+    one of ``strip.SUFFIXES`` only the strip is. Returns the (last) path.
+
     Raises ConfigError for anything else, and where the masker finds no room on the grid.
     """
     if what not in DRAW:
@@ -109,7 +117,7 @@ def drawn(config: Mapping[str, Any], grid: Grid, count: int) -> list[Mask]:
     """
     batch = max(count, config["data"]["batch_size"])
     rng, who = generator(config["seed"], "pictures"), f"masker {config['masker']['name']!r}"
-    return [_first(mask, count) for mask in refuse(who, _masker(config, grid), grid, batch, rng)]
+    return [_first(mask, count) for mask in ask(who, _masker(config, grid), grid, batch, rng)]
 
 
 def _first(mask: Mask, count: int) -> Mask:
@@ -129,16 +137,36 @@ def _grid(config: Mapping[str, Any], channels: int, *clip: int) -> Grid:
 
 
 def _masks(config: Mapping[str, Any], out: Path) -> Path:
-    data = _data(config)
-    return sheet_of_masks(config, picked(open_source(data), data["size"]), out)
+    """One file or two for each branch. Returns the last one, and prints the others."""
+    written = []
+    for name, each in branches(config).items():
+        data = _data(each)
+        pictures, moves = picked(open_source(data), data["size"]), out.suffix.lower() in SUFFIXES
+        if moves and pictures.shape[2] == 1:
+            raise ConfigError(f"out={out}: nothing moves in data={data['name']}, whose samples have one frame")
+        place = out if not written else out.with_stem(f"{out.stem}-{name}")
+        written += [strip_of_masks(each, pictures, place)] if moves else sheets_of_masks(each, pictures, place)
+    print("".join(f"{path}\n" for path in written[:-1]), end="")
+    return written[-1]
 
 
-def sheet_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> Path:
-    """What the configuration's masker would show and ask of ``pictures``."""
+def sheets_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> list[Path]:
+    """What the configuration's masker would show and ask of ``pictures``; of clips also beside it as a strip."""
+    still = masks(*_asked(config, pictures, out))
+    return [still, strip_of_masks(config, pictures, out.with_suffix(MOVING))] if pictures.shape[2] > 1 else [still]
+
+
+def strip_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> Path:
+    """The same of the first clips, as a picture that moves."""
+    return strip(*_asked(config, pictures[:CLIPS], out))
+
+
+def _asked(config: Mapping[str, Any], pictures: Tensor, out: Path) -> tuple[Any, list[Mask], Grid, Path, str]:
+    """The arguments of ``masks`` and of ``strip``."""
     grid = _grid(config, *pictures.shape[1:])
     found = drawn(config, grid, len(pictures))
     views = 1 + max(max((m.context_view, *_several(m.target_view))) for m in found)
-    return masks(pictures if views == 1 else [pictures] * views, found, grid, out, _caption(config, grid, found))
+    return pictures if views == 1 else [pictures] * views, found, grid, out, _caption(config, grid, found)
 
 
 def _caption(config: Mapping[str, Any], grid: Grid, found: Sequence[Mask]) -> str:
@@ -146,7 +174,8 @@ def _caption(config: Mapping[str, Any], grid: Grid, found: Sequence[Mask]) -> st
     masker = config["masker"]
     name = f"{masker['name']} ({masker['mode']})" if "mode" in masker else masker["name"]
     context = [1.0 if mask.context is None else mask.context.shape[1] / grid.size for mask in found]
-    blocks = [q for m in found for q in ([grid.size] if m.target is None else [m.target.shape[2]] * m.target.shape[1])]
+    asked = [None if mask.imagined is None else mask.imagined.shape for mask in found]
+    blocks = [q for shape in asked for q in ([grid.size] if shape is None else [shape[2]] * shape[1])]
     sizes = " x ".join(map(str, grid if grid.t > 1 else grid[1:]))
     many = f"{len(blocks)} target block{'s' * (len(blocks) > 1)} of {sum(blocks) / len(blocks) / grid.size:.0%}"
     return f"{name} on {sizes} tokens: context {sum(context) / len(context):.0%}, {many}"
@@ -163,13 +192,15 @@ def _folder(config: Mapping[str, Any]) -> Path:
 
 
 def _data(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The run's data, or, where that is not set yet, the built-in pictures at its size (and it says so)."""
+    """The run's data, or, where that is not set yet, built-in pictures or clips of its size (and it says so)."""
     data = dict(config["data"])
     if "???" not in data.values():
         return data
-    print("the data is not set: these are built-in pictures", file=sys.stderr)
+    frames = view_shape(data)[1]
+    print(f"the data is not set: these are built-in {'clips' if frames > 1 else 'pictures'}", file=sys.stderr)
     common = {field.name for field in dataclasses.fields(DataOptions)}
-    return {key: value for key, value in data.items() if key in common} | {"name": "world", "side": data["size"]}
+    own = {"name": "world", "side": data["size"], "frames": frames}
+    return {key: value for key, value in data.items() if key in common} | own
 
 
 def _several(view: int | tuple[int, ...]) -> tuple[int, ...]:

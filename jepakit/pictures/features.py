@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from jepakit.data.views import Normalise
 from jepakit.errors import ConfigError
 from jepakit.evaluate.features import Reading, undisturbed
-from jepakit.pictures.panels import SMOOTH, Layout, frame, slices
+from jepakit.pictures.panels import SMOOTH, Layout, first_frame, frame, slices
 from jepakit.pictures.style import sheet
 from jepakit.types import Features, Grid
 
@@ -41,7 +41,8 @@ def features(
     with sheet(height, out, width) as figure:
         for row, axes in enumerate(layout.axes(figure)):
             for number, piece in enumerate(slices(grid)):
-                axes[0][number].imshow(frame(pictures[row], piece, grid), interpolation=SMOOTH)
+                shown = first_frame(piece, pictures.shape[2], grid)
+                axes[0][number].imshow(frame(pictures[row], shown), interpolation=SMOOTH)
                 for column, colour in enumerate(maps.values(), 1):
                     axes[column][number].imshow(colour[row, piece], interpolation="nearest")
     return out

@@ -96,9 +96,19 @@ def slices(grid: Grid) -> list[int]:
     return sorted({0, grid.t // 2, grid.t - 1})
 
 
-def frame(picture: UInt8[Tensor, "C T H W"], piece: int, grid: Grid) -> np.ndarray:
-    """The first frame of a time slice as an image, values 0 to 1; of channels that are no colours the first one."""
-    image = picture[:, piece * picture.shape[1] // grid.t].float().div(255)
+def first_frame(piece: int, frames: int, grid: Grid) -> int:
+    """The number of the first frame that lies in a time slice of a clip of so many frames."""
+    return piece * frames // grid.t
+
+
+def time_slice(number: int, frames: int, grid: Grid) -> int:
+    """The time slice that a frame lies in."""
+    return number * grid.t // frames
+
+
+def frame(picture: UInt8[Tensor, "C T H W"], number: int) -> np.ndarray:
+    """A frame of a clip as an image, values 0 to 1; of channels that are no colours the first one."""
+    image = picture[:, number].float().div(255)
     image = image if len(image) == 3 else image[:1].expand(3, -1, -1)
     return image.permute(1, 2, 0).numpy()
 

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from jepakit.branches import branches
 from jepakit.evaluate.data import held_out
 from jepakit.evaluate.features import Reading
 from jepakit.log import JSONL
 from jepakit.pictures.curves import curves
-from jepakit.pictures.entry import picked, sheet_of_masks
+from jepakit.pictures.entry import picked, sheets_of_masks
 from jepakit.pictures.features import features
 from jepakit.protocols import Source
 
@@ -19,17 +20,20 @@ from jepakit.protocols import Source
 def report(
     config: Mapping[str, Any], folder: Path, backbones: Mapping[str, nn.Module], source: Source, device: torch.device
 ) -> list[Path]:
-    """Draw ``masks.png``, ``curves.png`` and ``features.png`` into the run's folder ``pictures``; returns their paths.
+    """Draw ``masks.png``, ``curves.png`` and ``features.png`` into the run's folder ``pictures``, of clips also the
+    moving ``masks.webp``; returns their paths.
 
     Args:
         backbones: by the words that stand above their features.
-        source: of the run; pictures that it was not trained on are shown where it has any.
+        source: of the run (of its first branch, whose masks these are); pictures that it was not trained on are shown
+            where it has any.
     """
+    config = next(iter(branches(config).values()))
     shown = picked(held_out(source) or source, config["data"]["size"])
     out = folder / "pictures"
     out.mkdir(exist_ok=True)
     return [
-        sheet_of_masks(config, shown, out / "masks.png"),
+        *sheets_of_masks(config, shown, out / "masks.png"),
         curves(folder / JSONL, out / "curves.png"),
         features(backbones, shown, Reading(config["data"], device), out / "features.png"),
     ]

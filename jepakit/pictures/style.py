@@ -62,9 +62,16 @@ def sheet(height: float, out: Path, width: float = WIDTH) -> Iterator[Figure]:
     known = FigureCanvasAgg.get_supported_filetypes()
     if out.suffix[1:].lower() not in known:
         raise ConfigError(f"{out} is no name for a picture: it ends in one of .{', .'.join(sorted(known))}")
-    with matplotlib.rc_context(RULES):
-        figure = Figure(figsize=(width, height), dpi=DPI)
-        FigureCanvasAgg(figure)
+    with canvas(height, width, DPI) as figure:
         yield figure
         out.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(out, facecolor="white")
+
+
+@contextlib.contextmanager
+def canvas(height: float, width: float, dpi: int) -> Iterator[Figure]:
+    """A white figure of so many inches, in the one style."""
+    with matplotlib.rc_context(RULES):
+        figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white")
+        FigureCanvasAgg(figure)
+        yield figure

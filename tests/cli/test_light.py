@@ -89,8 +89,8 @@ def test_show_config(root):
     assert rows["seed"] == ["3", "command line"] and rows["encoder.width"][1] == "option encoder=vit_huge of plugin vit"
 
 
-WORLDS = [f"data=world{each}" for each in ("", "_moving", "_plain")]
-VIDEO = ["data=shelf", *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f"))]
+WORLDS = [f"data=world{each}" for each in ("", "_moving", "_moving_plain", "_plain")]
+VIDEO = ["data=image_vjepa21", "data=shelf", *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f"))]
 COMPLETIONS = {
     "jepakit tr": ["train"],
     "jepakit ": list(VERBS),

@@ -12,7 +12,7 @@ from jepakit.evaluate import Reading
 from jepakit.pictures import command, curves, features, masks
 from jepakit.pictures.curves import points, read
 from jepakit.pictures.features import colours
-from jepakit.pictures.panels import cells, frame, slices, veil
+from jepakit.pictures.panels import cells, first_frame, frame, slices, time_slice, veil
 from jepakit.types import Grid, Mask
 
 
@@ -61,7 +61,9 @@ def test_cells_and_slices():
         cells(torch.tensor([12]), Grid(1, 3, 4))
     assert slices(Grid(8, 1, 1)) == [0, 4, 7] and slices(Grid(1, 9, 9)) == [0] and slices(Grid(2, 1, 1)) == [0, 1]
     clip = torch.arange(8, dtype=torch.uint8).view(1, 8, 1, 1).expand(3, -1, 2, 2)
-    assert [round(frame(clip, piece, Grid(4, 1, 1))[0, 0, 0] * 255) for piece in range(4)] == [0, 2, 4, 6]
+    numbers = [first_frame(piece, 8, Grid(4, 1, 1)) for piece in range(4)]
+    assert numbers == [0, 2, 4, 6] and [time_slice(n, 8, Grid(4, 1, 1)) for n in (0, 1, 2, 7)] == [0, 0, 1, 3]
+    assert [round(frame(clip, number)[0, 0, 0] * 255) for number in numbers] == numbers
 
 
 def log(path, lines):
