@@ -109,9 +109,9 @@ COMPLETIONS = {
     "jepakit train -m encoder=vit_tiny,vit_huge optim.l": ["optim.lr="],
     "jepakit train nonsense=1 optim.l": ["optim.lr="],
     "jepakit show config encoder=vit_h": ["encoder=vit_huge"],
-    "jepakit export to=": ["to=hf", "to=meta", "to=safetensors", "to=timm"],
+    "jepakit export to=": ["to=hf", "to=hf_vjepa2", "to=meta", "to=safetensors", "to=timm", "to=vjepa", "to=vjepa2"],
     "jepakit features po": ["pool=mean", "pool=none"],
-    "jepakit eval pr": ["protocol=knn", "protocol=linear"],
+    "jepakit eval pr": ["protocol=attentive", "protocol=knn", "protocol=linear"],
     "jepakit train --plugin nowhere.py ": [],
 }
 
