@@ -8,7 +8,7 @@ import pytest
 VERBS = "there are: train, eval, compare, features, inspect, import, export, show, plugins, data, new, doctor, demo"
 LINES = {
     ("trian",): f"no verb 'trian' (did you mean 'train'?); {VERBS}",
-    ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, data, views, "
+    ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, data, "
     "tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, trainer, start, logger, "
     "evaluate, published, recipe",
     ("train", "+optim.lrr=1"): "unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, decay, "
