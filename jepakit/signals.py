@@ -1,11 +1,9 @@
-"""Signals while training: who asks the run to stop, and who must not disturb it."""
+"""Signals while training: who asks the run to stop."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 from typing import Any
-
-from torch.utils.data._utils import signal_handling
 
 
 @contextlib.contextmanager
@@ -24,18 +22,3 @@ def stop_at_signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def deaths_held_back() -> Iterator[None]:
-    """The death of a worker is noticed where the next batch is waited for, and nowhere else.
-
-    torch also tells of it from a signal handler, wherever the main thread is: a step or a checkpoint would be left half
-    done. The first loader sets that handler up, once and for all, so that is done here and taken back for a while.
-    """
-    signal_handling._set_SIGCHLD_handler()
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)

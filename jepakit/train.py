@@ -26,7 +26,7 @@ from jepakit.optim import adamw, set_schedules
 from jepakit.pictures.report import report
 from jepakit.protocols import Source
 from jepakit.scaling import Step
-from jepakit.signals import deaths_held_back, stop_at_signals
+from jepakit.signals import stop_at_signals
 from jepakit.weights.start import begin
 
 INTERRUPTED = 130
@@ -41,10 +41,9 @@ def run(config: Mapping[str, Any], folder: Path) -> int:
     """
     trainer = Trainer(config, Path(folder))
     try:
-        with deaths_held_back():
-            with stop_at_signals() as asked:
-                finished = trainer.fit(asked)
-            trainer.farewell()
+        with stop_at_signals() as asked:
+            finished = trainer.fit(asked)
+        trainer.farewell()
     finally:
         trainer.log.close()
     return 0 if finished else INTERRUPTED

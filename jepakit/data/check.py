@@ -11,7 +11,7 @@ from rich.progress import track
 from torch.utils.data import DataLoader, Dataset
 
 from jepakit.data import BadSample, open_source, read_options
-from jepakit.data.loader import items, workers
+from jepakit.data.workers import items, workers
 from jepakit.protocols import Source
 
 CHUNK = 16

@@ -8,9 +8,6 @@ source's ``clips``), they lie in one batch, and each counts as a sample of it.
 
 import contextlib
 import math
-import os
-import signal
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,17 +20,11 @@ from jepakit.data import read_options
 from jepakit.data.mix import Mix
 from jepakit.data.samples import Parts, Samples, collate
 from jepakit.data.views import CentreView, Normalise, RandomView, View
+from jepakit.data.workers import items, workers
 from jepakit.errors import ConfigError, DataError
 from jepakit.options import DataOptions
 from jepakit.protocols import Source
 from jepakit.types import Batch
-
-MAX_WORKERS = 8
-"""Worker processes that are started where their number is left open."""
-REMOTE = "in DataLoader worker process"
-"""What torch writes into an error that it carries over from a worker."""
-SIGNAL_WAIT = 1.0
-"""Seconds for the news of a worker's death to arrive."""
 
 
 class Loader:
@@ -171,54 +162,3 @@ class Stream:
         pieces = pixels.split([math.prod(shape) for shape in shapes]) if shapes else pixels.unbind()
         shapes = shapes or [pixels.shape[1:]] * len(pixels)
         return torch.stack([view.fit(piece.view(shape)) for piece, shape in zip(pieces, shapes, strict=True)])
-
-
-def workers(wanted: int | None) -> int:
-    """The number of worker processes: as wanted, or one fewer than the cores that this process may use."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores - 1, 1), MAX_WORKERS) if wanted is None else wanted
-
-
-def items(loader: DataLoader) -> Iterator[Any]:
-    """What a DataLoader yields; what its workers die of or report becomes a DataError of one line."""
-    with _interrupts_held_back():
-        iterator = iter(loader)
-    try:
-        while True:
-            try:
-                item = _next(iterator)
-            except StopIteration:
-                return
-            except DataError as error:  # with the worker's traceback in its text
-                raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
-            except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
-                    raise
-                raise DataError(f"{str(error).rstrip('. ')}; if memory ran out, try fewer data.workers") from error
-            yield item
-    finally:
-        # Left to the garbage collector, which an error's traceback holds off, the workers would outlive their use.
-        getattr(iterator, "_shutdown_workers", lambda: None)()
-
-
-def _next(iterator: Iterator[Any]) -> Any:
-    try:
-        return next(iterator)
-    except (EOFError, OSError) as error:
-        if REMOTE in str(error) or getattr(iterator, "_num_workers", 0) == 0:
-            raise  # the source's own
-        time.sleep(SIGNAL_WAIT)  # a worker died while it handed over a batch; the signal that says so is on its way
-        raise RuntimeError(f"DataLoader worker is gone ({type(error).__name__})") from error
-
-
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Processes that are started meanwhile never see Ctrl-C: the main process does, and ends them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

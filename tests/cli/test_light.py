@@ -90,7 +90,11 @@ def test_show_config(root):
 
 
 WORLDS = [f"data=world{each}" for each in ("", "_moving", "_moving_plain", "_plain")]
-VIDEO = ["data=image_vjepa21", "data=shelf", *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f"))]
+VIDEO = [
+    "data=image_vjepa21",
+    "data=shelf",
+    *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f")),
+]
 COMPLETIONS = {
     "jepakit tr": ["train"],
     "jepakit ": list(VERBS),

@@ -174,9 +174,11 @@ REFUSED = {
     "branches.there.masker.name=random": "no way to choose: write masker@branches.there.masker=NAME",
     "+masker@branches.there.masker=randon": "no masker 'randon' (did you mean 'random'?)",
     "branches.there.data.max_bad=-1": "branch there: data.max_bad=-1.0 is out of range",
-    "+branches.third.weight=1": "there is no branch 'third' yet: give it a part of its own, +data@branches.third.data=NAME",
+    "+branches.third.weight=1": "there is no branch 'third' yet: give it a part of its own, "
+    "+data@branches.third.data=NAME",
     "branches={third: {}}": "there is no branch 'third' yet: give it a part of its own, +data@branches.third.data=NAME",
-    "+masker@branches.Two.masker=random": "branches.Two: a branch's name is small letters, digits and _, and begins with a letter",
+    "+masker@branches.Two.masker=random": "branches.Two: a branch's name is small letters, digits and _, and "
+    "begins with a letter",
     "+data@branches.here.data=folder": "branches.here.data.root is not set, and data=folder has no default",
 }
 
