@@ -1,6 +1,7 @@
 # make demo          train I-JEPA on the built-in pictures for some minutes; needs Python 3.11 to 3.13 and nothing else
 # make demo-video    the same for V-JEPA on the built-in clips
-# make test          install what the tests need, run them all; make test ARGS="-k masker" runs some
+# make test          install what the tests need, run them all; make test ARGS="-k masker" runs some,
+#                    JOBS=0 in one process
 # make check         format, lint, types, who imports whom
 # make format        let ruff put format and imports right
 # make clean         remove what building and testing left behind (.venv and runs stay)
@@ -9,6 +10,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
+JOBS ?= 2
 
 .PHONY: demo demo-video test check format clean
 .DELETE_ON_ERROR:
@@ -20,7 +22,7 @@ demo-video: .venv/.ready
 	$(BIN)/jepakit demo video
 
 test: .venv/.ready-dev
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=$(JOBS) --dist=worksteal $(ARGS)
 
 check: .venv/.ready-dev
 	$(BIN)/ruff format --check .

@@ -1,13 +1,15 @@
 """What a step does for one branch: its batches, its masks, its losses."""
 
-from collections.abc import Iterator, Mapping
+import contextlib
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from jepakit import seeds
+from jepakit import joined, seeds
 from jepakit.branches import branches
 from jepakit.build import Built, Figure, ask
 from jepakit.data import open_source
@@ -16,7 +18,7 @@ from jepakit.data.quarantine import NAME, Quarantine
 from jepakit.device import autocast
 from jepakit.errors import ConfigError
 from jepakit.protocols import Source
-from jepakit.types import Batch, Losses, to_device
+from jepakit.types import Batch, Features, Losses, Mask, Outcome, rows, to_device
 
 
 @dataclass(eq=False)
@@ -41,22 +43,77 @@ class Branch:
         start, stop = (max(0, step - self.first) * self.accumulate for step in (start, stop))
         return self.loader.batches(start, stop)
 
+    @property
+    def joins(self) -> bool:
+        """Whether its micro-batches have to be put together, because a loss is a statistic over all of a step."""
+        return self.accumulate > 1 and getattr(self.figure.jepa.anti_collapse, "statistics", False)
+
+    @property
+    def share(self) -> float:
+        """Of each of its ``gradients`` in the step's loss."""
+        return self.weight if self.joins else self.weight / self.accumulate
+
+    def gradients(self, batches: Sequence[Batch], step: int) -> Iterator[Losses]:
+        """Add up the gradients of its micro-batches of a step; their losses, one where they are put together."""
+        if self.joins:
+            yield self.joined(batches, step)
+            return
+        for number, batch in enumerate(batches):
+            losses = self.losses(batch, step, number)
+            (losses.total * self.share).backward()
+            yield losses
+
     def losses(self, batch: Batch, step: int, number: int) -> Losses:
-        """The figure, for micro-batch ``number``: its masks and its noise depend on seed, step and branch alone."""
-        key = (self.config["seed"], step, number, *([self.name] if self.name else []))
-        who, rng = f"masker {self.config['masker']['name']!r}", seeds.generator("masks", *key)
-        masks = ask(who, self.figure.masker, self.figure.grid, len(batch.index), rng, step)
-        torch.manual_seed(seeds.key("noise", *key))
-        device = batch.views[0].device
-        with autocast(device, self.config["trainer"]["precision"]):
-            return self.figure.jepa(batch.views, to_device(masks, device), batch.condition)
+        """The figure, for micro-batch ``number``."""
+        masks = self.masks(len(batch.index), step, number)
+        with self.noise(step, number):
+            return self.figure.jepa(batch.views, masks, batch.condition)
+
+    def joined(self, batches: Sequence[Batch], step: int) -> Losses:
+        """The step as if it were one batch, which draws its masks at once."""
+        jepa, ends = self.figure.jepa, [0, *itertools.accumulate(len(batch.index) for batch in batches)]
+        masks = self.masks(ends[-1], step, 0)
+
+        def imagine(number: int, known: Sequence[Features] | None) -> list[Outcome]:
+            some, batch = rows(masks, ends[number], ends[number + 1]), batches[number]
+            with self.noise(step, number):
+                return jepa.imagine(batch.views, some, batch.condition, known)
+
+        def judge(outcomes: list[Outcome]) -> Losses:
+            told = [batch.condition for batch in batches]
+            condition = None if told[0] is None else [torch.cat(views) for views in zip(*told, strict=True)]
+            with autocast(self.loader.device, self.config["trainer"]["precision"]):
+                return jepa.judge(outcomes, masks, condition)
+
+        return joined.losses(jepa, imagine, judge, len(batches), self.share)
+
+    def masks(self, count: int, step: int, number: int) -> list[Mask]:
+        """Those of ``count`` samples, where the views are; they depend on seed, step, ``number`` and branch alone."""
+        who, rng = f"masker {self.config['masker']['name']!r}", seeds.generator("masks", *self.key(step, number))
+        masks = ask(who, self.figure.masker, self.figure.grid, count, rng, step)
+        return to_device(masks, self.loader.device)
+
+    @contextlib.contextmanager
+    def noise(self, step: int, number: int) -> Iterator[None]:
+        """What is dropped in micro-batch ``number`` depends on seed, step and branch alone."""
+        torch.manual_seed(seeds.key("noise", *self.key(step, number)))
+        with autocast(self.loader.device, self.config["trainer"]["precision"]):
+            yield
+
+    def key(self, step: int, number: int) -> tuple[Any, ...]:
+        """Of what is drawn for a micro-batch."""
+        return (self.config["seed"], step, number, *([self.name] if self.name else []))
 
     def __str__(self) -> str:
         """What it is fed with."""
         source, grid = self.loader.source, self.figure.grid
         data = getattr(source, "describe_all", lambda: f"{len(source):,} samples")()
         branch = f"branch {self.name}, weight {self.weight:g}, " * bool(self.name)
-        return f"{branch}data: {data}; tokens {grid.t} x {grid.h} x {grid.w}"
+        given, used = len(self.loader.views), self.figure.views
+        views = f"; {given} views of a sample" * (given > 1) + f", of which {used} looked at" * (used < given)
+        count = self.config["data"]["batch_size"] * self.accumulate
+        twice = f"; statistics are those of {count} samples: each micro-batch is encoded twice" * self.joins
+        return f"{branch}data: {data}; tokens {grid.t} x {grid.h} x {grid.w}{views}{twice}"
 
     def called(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Values by their names in the log: of several branches each says whose they are."""
@@ -64,11 +121,10 @@ class Branch:
 
 
 class Taken(NamedTuple):
-    """A micro-batch of a step, and whose it is."""
+    """What a step takes of a branch."""
 
     branch: Branch
-    number: int
-    batch: Batch
+    batches: list[Batch]
 
 
 def loaders(config: Mapping[str, Any], source: Source, device: torch.device) -> dict[str, Loader]:
@@ -76,7 +132,8 @@ def loaders(config: Mapping[str, Any], source: Source, device: torch.device) -> 
     found = {}
     for name, each in branches(config).items():
         own = name and config["branches"][name]["data"]
-        found[name] = Loader(open_source(each["data"]) if own else source, each["data"], config["seed"], device)
+        here, views = open_source(each["data"]) if own else source, each.get("views")
+        found[name] = Loader(here, each["data"], config["seed"], device, views=views)
     return found
 
 

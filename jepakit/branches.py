@@ -25,7 +25,7 @@ def branches(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def own(branch: Mapping[str, Any]) -> dict[str, Any]:
     """What of ``branches.<name>`` takes the place of the top level's."""
-    return {key: branch[key] for key in (*PARTS, "distance") if branch.get(key) is not None}
+    return {key: branch[key] for key in (*PARTS, "distance", "distance_weight") if branch.get(key) is not None}
 
 
 def place(name: str, path: str) -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from jepakit import seeds
 from jepakit.branches import branches, told
 from jepakit.compose import Together
+from jepakit.data.colour import How
 from jepakit.distance import distance
 from jepakit.errors import ConfigError, first_line
 from jepakit.jepa import Backbone, Branched, Jepa
@@ -109,11 +110,13 @@ def _figure(
     known["target_width"] = anti_collapse.width(backbone)
     predictor = part("predictor", lambda: make("predictor", config["predictor"], **known))
     masker = make("masker", config["masker"], **known)
-    jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"]))
+    jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"], config.get("distance_weight", 1.0)))
     batch = config["data"]["batch_size"]
     masks = draw(masker, config["masker"]["name"], grid, batch)
     views = 1 + max(view for mask in masks for view in _views(mask))
-    rehearse(jepa, config, masks, [torch.empty((batch, *shape), device="meta") for _ in range(views)])
+    shapes = [*view_shapes(config, backbone), *[shape] * views][:views]  # a view too few is refused with the data
+    _refuse_other_grids(config, masks, shapes)
+    rehearse(jepa, config, masks, [torch.empty((batch, *each), device="meta") for each in shapes])
     return Figure(jepa, masker, grid, views)
 
 
@@ -134,6 +137,28 @@ def drawn(config: Mapping[str, Any]) -> Iterator[None]:
 def view_shape(data: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """``C T H W`` of a view."""
     return len(data["mean"]), data.get("frames", 1), data["size"], data["size"]
+
+
+def view_shapes(config: Mapping[str, Any], backbone: Backbone) -> list[tuple[int, int, int, int]]:
+    """``C T H W`` of each view of a sample, in order. Raises ConfigError for a size that cannot be cut into tokens."""
+    data, found = config["data"], []
+    for name, view in (config.get("views") or {"": {"size": None, "count": 1}}).items():
+        shape = view_shape({**data, "size": view["size"] or data["size"]})
+        who = f"views.{name}.size={shape[-1]}: tokenizer {config['tokenizer']['name']!r}"
+        refuse(who, backbone.tokenizer.grid, *shape[1:])
+        found += [shape] * view["count"]
+    return found
+
+
+def _refuse_other_grids(config: Mapping[str, Any], masks: list[Mask], shapes: list[tuple[int, int, int, int]]) -> None:
+    """A masker chooses tokens of the grid of ``data.size``; views of other sizes can only be asked for as a whole."""
+    size = config["data"]["size"]
+    for mask in masks:
+        context, *targets = _views(mask)
+        chosen = [context] * (mask.context is not None) + targets * (mask.target is not None)
+        if other := [shapes[view][-1] for view in chosen if shapes[view][-1] != size]:
+            who = f"masker {config['masker']['name']!r} chooses tokens of views of data.size={size}"
+            raise ConfigError(f"{who}, and a view of its masks has size {other[0]} (views.*.size)")
 
 
 def _backbone(config: Mapping[str, Any]) -> tuple[Backbone, Grid]:
@@ -187,11 +212,12 @@ def draw(masker: Masker, name: str, grid: Grid, batch: int) -> list[Mask]:
 def rehearse(jepa: Jepa, config: Mapping[str, Any], masks: list[Mask], views: list[Tensor]) -> None:
     """One step on tensors that have a shape and no content: costs nothing, and finds parts that do not fit."""
     state = itertools.chain(jepa.named_parameters(), jepa.named_buffers())
+    condition = [torch.empty(len(view), len(How._fields), device="meta") for view in views]
     weights = {name: value.to("meta") for name, value in state}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("error", "Using a target size")  # guess and truth of different shapes
-            torch.func.functional_call(jepa, weights, (views, to_device(masks, "meta")))
+            torch.func.functional_call(jepa, weights, (views, to_device(masks, "meta"), condition))
     except (*WRONG, UserWarning) as error:
         if isinstance(error, NotImplementedError) or "meta" in str(error):
             return  # an operation that needs content: the first real step will tell

@@ -31,6 +31,7 @@ from jepakit.options import (
     Published,
     StartOptions,
     TrainerOptions,
+    ViewOptions,
 )
 from jepakit.plugins import OWN, Plugins, discover
 
@@ -45,7 +46,9 @@ class Root:
     seed: int = 0
     run: str | None = None
     distance: str = "smooth_l1"
+    distance_weight: float = 1.0
     data: Any = MISSING
+    views: dict[str, ViewOptions] = field(default_factory=dict)
     tokenizer: Any = MISSING
     masker: Any = MISSING
     encoder: Any = MISSING

@@ -105,7 +105,7 @@ def _eval(argv: list[str], files: list[Path]) -> int:
 
 
 def _show(argv: list[str], files: list[Path]) -> int:
-    what, rest = _one_of("show", ("config", "masks", "curves"), argv)
+    what, rest = _one_of("show", ("config", "masks", "views", "curves"), argv)
     audit, rest = _audit(what, rest)
     from jepakit.launch import arguments
 
@@ -158,9 +158,14 @@ def _plugins(argv: list[str], files: list[Path]) -> int:
     from jepakit import listing
     from jepakit.plugins import discover
 
+    if "--matrix" in argv:  # builds models: all else here is quick, and does without torch
+        from jepakit import partners
+
+        return partners.command(discover(files), [word for word in argv if word != "--matrix"])
     for word in argv:
         if word not in ("--verbose", "-v"):
-            raise ConfigError(f"plugins knows no {word!r}{nearest(word, ['--verbose'])}; there is: --verbose")
+            hint = nearest(word, ["--verbose", "--matrix"])
+            raise ConfigError(f"plugins knows no {word!r}{hint}; there are: --verbose, --matrix [kind=name ...]")
     listing.plugins(discover(files), verbose=bool(argv))
     return 0
 

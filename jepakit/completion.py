@@ -45,7 +45,12 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
     from jepakit.hookspecs import KINDS
 
     word = words[-1]
-    fixed = {"show": ["config", "curves", "masks"], "data": ["check"], "new": list(KINDS), "plugins": ["--verbose"]}
+    fixed = {
+        "show": ["config", "curves", "masks", "views"],
+        "data": ["check"],
+        "new": list(KINDS),
+        "plugins": ["--matrix", "--verbose"],
+    }
     if verb in fixed and (len(words) == 1 or verb == "plugins"):
         return [each for each in fixed[verb] if each.startswith(word)]
     own = [each for each in OPTIONS.get(verb, ()) if each.startswith(word)]

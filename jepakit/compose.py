@@ -58,9 +58,20 @@ class Together(nn.Module):
                 return answer
         raise ValueError("none of the strategies says what the target features are; add one that answers")
 
-    def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
-        """Everything that is forbidden."""
-        return {k: v for s in self.strategies.values() for k, v in s.penalty(seen, guess, truth).items()}
+    @property
+    def statistics(self) -> bool:
+        """Whether anything that is forbidden is a statistic over the samples of a step."""
+        return any(getattr(strategy, "statistics", False) for strategy in self.strategies.values())
+
+    def penalty(
+        self, seen: Features, guess: Features, truth: Features, how: tuple[Any, Any] | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Everything that is forbidden; who says ``conditioned`` is told ``how`` the two views came about."""
+        found = {}
+        for strategy in self.strategies.values():
+            told = {"how": how} if getattr(strategy, "conditioned", False) else {}
+            found |= strategy.penalty(seen, guess, truth, **told)
+        return found
 
     def after_step(self, backbone: Backbone, step: int) -> None:
         for strategy in self.strategies.values():

@@ -26,7 +26,7 @@ from jepakit.branches import chosen_part, place
 from jepakit.catalog import ROOT, Catalog, Root, collect
 from jepakit.errors import ConfigError, UserError
 from jepakit.optionfiles import GROUPS, Node, refuse_targets
-from jepakit.options import BranchOptions
+from jepakit.options import BranchOptions, ViewOptions
 from jepakit.strict import check, choose, unchosen, unknown
 
 SECTIONS = {
@@ -252,6 +252,8 @@ def _explain(error: BaseException, catalog: Catalog) -> ConfigError:
         return ConfigError(where + " ".join(str(error).split()))
     if f"subclass of {BranchOptions.__name__}" in str(inner) or re.fullmatch(r"branches\.[^.]+", inner.full_key or ""):
         return _no_branch((inner.full_key or "").removeprefix("branches."))
+    if f"subclass of {ViewOptions.__name__}" in str(inner) or _first_view(inner):
+        return _no_view((inner.full_key or "").removeprefix("views."))
     if isinstance(inner, (ConfigKeyError, ConfigAttributeError)) and inner.full_key:
         parent, (first, _, name) = inner.parent_node, inner.full_key.partition(".")
         if first == "anti_collapse" and "." not in name and parent is not None:
@@ -259,6 +261,17 @@ def _explain(error: BaseException, catalog: Catalog) -> ConfigError:
         return ConfigError(f"{where}{unknown(inner.full_key, [] if parent is None else list(map(str, parent)))}")
     place = f"{inner.full_key}: " if inner.full_key else ""
     return ConfigError(where + place + str(inner).splitlines()[0])
+
+
+def _first_view(error: OmegaConfBaseException) -> bool:
+    """Whether something was said of a view where there is none."""
+    return (error.full_key or "").startswith("views.") and not error.parent_node
+
+
+def _no_view(name: str) -> ConfigError:
+    """On a command line, views come into being all at once."""
+    way = "+views={global: {count: 2}, local: {count: 6, size: 96}}"
+    return ConfigError(f"there is no view {name!r} yet: write all views in a recipe, or in one setting, like '{way}'")
 
 
 def _no_branch(name: str) -> ConfigError:

@@ -10,7 +10,7 @@ from jepakit.launch import train
 
 SCORES: dict[str, tuple[dict[str, Any], ...]] = {
     "demo": ({"protocol": "all"},),
-    "demo_video": ({"protocol": "linear", "label": "motion"},),
+    "demo_video": ({"protocol": "linear", "label": "motion", "limit": 5000},),
 }
 """How the run of each recipe is scored: options of ``jepakit eval``."""
 

@@ -1,11 +1,10 @@
-"""Is it learning, is it collapsing? A loss that falls says nothing: these figures do.
+"""What of a step's features is worth a line of the log: a loss that falls says nothing. ``verdict.py`` judges them.
 
 All figures are tensors without dimensions, so that nothing waits for the device until they are logged.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -17,15 +16,6 @@ from jepakit.types import Features
 MOST_TOKENS = 1024
 """Tokens of which the effective rank is computed, at most: they are taken at a fixed stride."""
 
-STD_FLOOR = 0.01
-"""Features of which every sample points the same way have a standard deviation below this."""
-
-RANK_WATCH, RANK_COLLAPSING = 0.6, 0.33
-"""Shares of its first value below which the effective rank is worth watching, or is lost."""
-
-SETTLED = 10
-"""Lines of the log after which a predictor should beat the mean token."""
-
 
 @torch.no_grad()
 def figures(trace: Sequence[tuple[Features, Features, Features]]) -> dict[str, Float[Tensor, ""]]:
@@ -34,21 +24,36 @@ def figures(trace: Sequence[tuple[Features, Features, Features]]) -> dict[str, F
     Args:
         trace: ``(seen, guess, truth)`` of every mask, as in ``jepakit.types.Losses``; of a pyramid the last level.
 
-    ``std``, ``std_raw`` and ``rank`` are those of ``seen``; ``target_std`` and ``target_rank`` those of ``truth``;
-    ``cosine`` is that of guess and truth, ``cosine_mean`` what the mean of the step's target tokens would reach: a
-    predictor that does not beat it has learned nothing about where or what.
+    ``std``, ``std_raw``, ``rank``, ``sample_cosine`` and ``spectrum/<index>`` are those of ``seen``, those that begin
+    with ``target_`` of ``truth``; ``cosine`` is that of guess and truth, ``cosine_mean`` what the mean of the step's
+    target tokens would reach: a predictor that does not beat it has learned nothing about where or what.
+    ``target_grad`` is 1 where the gradient reaches the answers, else 0.
     """
-    each = [_figures(*(_last(x).detach().float() for x in mask)) for mask in trace]
-    return {name: torch.stack([figure[name] for figure in each]).mean() for name in each[0]} if each else {}
+    contexts = {id(seen): seen for seen, _, _ in trace}  # masks may share one
+    known = {number: _of_seen(_last(seen).detach().float()) for number, seen in contexts.items()}
+    each = [known[id(seen)] | _of_answers(_last(guess), _last(truth)) for seen, guess, truth in trace]
+    names = [name for name in each[0] if all(name in figure for figure in each)] if each else []
+    return {name: torch.stack([figure[name] for figure in each]).mean() for name in names}
 
 
-def _figures(seen: Tensor, guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
+def _of_seen(seen: Tensor) -> dict[str, Tensor]:
     return {
         "std": spread(seen),
         "std_raw": per_sample(seen).std(0, correction=0).mean(),
         "rank": effective_rank(tokens(seen)),
+        "sample_cosine": sample_cosine(seen),
+        **octaves(spectrum(tokens(seen))),
+    }
+
+
+def _of_answers(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    learns, guess, truth = truth.requires_grad, guess.detach().float(), truth.detach().float()
+    return {
         "target_std": spread(truth),
+        "target_std_raw": per_sample(truth).std(0, correction=0).mean(),
         "target_rank": effective_rank(tokens(truth)),
+        "target_sample_cosine": sample_cosine(truth),
+        "target_grad": torch.full((), float(learns), device=truth.device),
         "cosine": F.cosine_similarity(guess, truth, dim=-1).mean(),
         "cosine_mean": F.cosine_similarity(truth.flatten(0, -2).mean(0, keepdim=True), truth.flatten(0, -2)).mean(),
     }
@@ -73,6 +78,30 @@ def spread(x: Float[Tensor, "B *rest D"]) -> Float[Tensor, ""]:
     return F.normalize(per_sample(x), dim=-1).std(0, correction=0).mean() * math.sqrt(x.shape[-1])
 
 
+def sample_cosine(x: Float[Tensor, "B *rest D"]) -> Float[Tensor, ""]:
+    """Mean cosine between two samples' mean tokens: 1 where all point the same way, 0 where they are unrelated."""
+    unit = F.normalize(per_sample(x), dim=-1)
+    pairs = max(len(unit) * (len(unit) - 1), 1)
+    return (unit.sum(0).square().sum() - unit.square().sum()) / pairs
+
+
+def spectrum(x: Float[Tensor, "n D"]) -> Float[Tensor, "d"]:
+    """Eigenvalues of the covariance, the greatest first, as shares of the features' mean square; ``d = min(n, D)``.
+
+    What is left to one belongs to the mean, which says nothing: where features collapse completely the whole spectrum
+    falls, where they collapse in dimension its end. Not a number where ``x`` is not finite.
+    """
+    finite = torch.isfinite(x).all()
+    x = torch.where(finite, x, torch.zeros_like(x)).float()
+    shares = torch.linalg.svdvals(x - x.mean(0)).square() / x.square().sum().clamp_min(torch.finfo(x.dtype).tiny)
+    return torch.where(finite, shares, torch.nan)
+
+
+def octaves(shares: Float[Tensor, "d"]) -> dict[str, Float[Tensor, ""]]:
+    """A spectrum in a few numbers, as a log keeps it: ``spectrum/1``, ``spectrum/2``, ``spectrum/4``, ... by index."""
+    return {f"spectrum/{2**i}": shares[2**i - 1] for i in range(len(shares).bit_length())}
+
+
 def per_sample(x: Float[Tensor, "B *rest D"]) -> Float[Tensor, "n D"]:
     """Each sample's mean token; of a batch of one its tokens, since one sample has no spread."""
     return x.flatten(1, -2).mean(1) if len(x) > 1 else x.flatten(0, -2)
@@ -82,52 +111,6 @@ def tokens(x: Float[Tensor, "*rest D"]) -> Float[Tensor, "n D"]:
     """At most ``MOST_TOKENS`` tokens at a fixed stride."""
     flat = x.flatten(0, -2)
     return flat[:: math.ceil(len(flat) / MOST_TOKENS)]
-
-
-def verdict(history: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
-    """``healthy``, ``watch`` or ``collapsing``, and the evidence.
-
-    Args:
-        history: the lines of a run's log, oldest first; lines without health figures are passed over.
-    """
-    broken = [line for line in history if not all(_finite(line.get(k, 0.0)) for k in ("loss", "std", "rank"))]
-    lines = [line for line in history if "rank" in line and "std" in line]
-    if broken and broken[-1] is history[-1]:
-        return "collapsing", f"loss or features are not finite at step {broken[-1].get('step', '?')}"
-    if not lines:
-        return "watch", "no health figures in the log yet"
-    return _judge([line for line in lines if line not in broken], len(broken))
-
-
-def _judge(lines: Sequence[Mapping[str, Any]], broken: int) -> tuple[str, str]:
-    """The rules, worst first."""
-    std, last = _recent(lines, "std"), lines[-1]
-    first, rank = _median([line["rank"] for line in lines[:3]]), _recent(lines, "rank")
-    course = f"effective rank {rank:.1f}, {rank / first:.0%} of its first {first:.1f}; std {std:.3f}"
-    if std < STD_FLOOR:
-        return "collapsing", f"all samples have nearly the same features: std {std:.4f}, below {STD_FLOOR}"
-    if rank < RANK_COLLAPSING * first:
-        return "collapsing", course
-    if broken:
-        return "watch", f"{broken} lines with values that are not finite; {course}"
-    if rank < RANK_WATCH * first:
-        return "watch", course
-    if len(lines) >= SETTLED and last.get("cosine", 1.0) <= last.get("cosine_mean", -1.0):
-        return "watch", f"the guess (cosine {last['cosine']:.3f}) is no closer than the mean token would be"
-    return "healthy", course
-
-
-def _recent(lines: Sequence[Mapping[str, Any]], name: str) -> float:
-    return _median([line[name] for line in lines[-3:]])
-
-
-def _finite(value: float | None) -> bool:
-    """Whether a number of the log is one: log.jsonl keeps what is not as null."""
-    return value is not None and math.isfinite(value)
-
-
-def _median(values: Sequence[float]) -> float:
-    return sorted(values)[len(values) // 2]
 
 
 def _last(x: Features) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepakit.types import Features, Grid, Guess, Losses, Mask, imagined, mean, take_blocks
+from jepakit.types import Features, Grid, Guess, Losses, Mask, Outcome, imagined, mean, take_blocks
 
 Distance = Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]
 
@@ -39,16 +39,34 @@ class Jepa(nn.Module):
     def forward(
         self, views: Sequence[Float[Tensor, "B C _ _ _"]], masks: Sequence[Mask], condition: Any = None
     ) -> Losses:
+        return self.judge(self.imagine(views, masks, condition), masks, condition)
+
+    def imagine(
+        self,
+        views: Sequence[Float[Tensor, "B C _ _ _"]],
+        masks: Sequence[Mask],
+        condition: Any = None,
+        known: Sequence[Features] | None = None,
+    ) -> list[Outcome]:
+        """What came of each question; ``known`` is the truth of each where it need not be asked for again."""
         look = Once(self.backbone)
         answer = Answers(self.anti_collapse, look, views)
-        distances, guards, trace = [], [], []
-        for mask in masks:
-            truth = answer(mask)  # B M Q D, what there is to know
+        told = condition if getattr(self.predictor, "conditioned", False) else None
+        outcomes = []
+        for number, mask in enumerate(masks):
+            truth = known[number] if known else answer(mask)  # B M Q D, what there is to know
             view = views[mask.context_view]
             seen = look(view, mask.context)  # B K D, what the encoder may see
-            guess, extra = read(self.predictor(seen, mask, look.grid(view), condition))  # B M Q D, imagined
+            guess, losses = read(self.predictor(seen, mask, look.grid(view), told))  # B M Q D, imagined
+            outcomes.append(Outcome(seen, guess, truth, losses))
+        return outcomes
+
+    def judge(self, outcomes: Sequence[Outcome], masks: Sequence[Mask], condition: Any = None) -> Losses:
+        """How far each guess is from the truth, and what is forbidden."""
+        distances, guards, trace = [], [], []
+        for (seen, guess, truth, losses), mask in zip(outcomes, masks, strict=True):
             distances.append(self.distance(guess, truth, mask.weight))
-            guards.append({**extra, **self.anti_collapse.penalty(seen, guess, truth)})
+            guards.append({**losses, **self.anti_collapse.penalty(seen, guess, truth, how(condition, mask))})
             trace.append((seen, imagined(guess, mask), imagined(truth, mask)))
         return Losses.of(distances, guards, trace)
 
@@ -166,6 +184,25 @@ class Backbone(nn.Module):
 
     def forward(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features:
         return self.encoder(self.tokenizer(pixels, keep), keep, self.grid(pixels))
+
+    def represent(self, pixels: Float[Tensor, "B C T H W"]) -> Features:
+        """What evaluations read: the features, of an encoder with an expander those before it."""
+        encode = getattr(self.encoder, "represent", self.encoder)
+        return encode(self.tokenizer(pixels), None, self.grid(pixels))
+
+    @property
+    def representation_width(self) -> int:
+        """D of what evaluations read."""
+        return getattr(self.encoder, "representation_width", self.width)
+
+
+def how(condition: Any, mask: Mask) -> tuple[Any, Any] | None:
+    """How the two views of a question came about; None where nobody says, where several views are asked for, and where
+    tokens are chosen: a view's parameters are no longer those of what is seen and imagined."""
+    chosen = mask.context is not None or mask.target is not None
+    if condition is None or chosen or not isinstance(mask.target_view, int):
+        return None
+    return condition[mask.context_view], condition[mask.target_view]
 
 
 def read(outcome: Features | Guess) -> tuple[Features, dict[str, Tensor]]:

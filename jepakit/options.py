@@ -29,9 +29,40 @@ class DataOptions:
 
 
 @dataclass
-class OptimOptions:
-    """AdamW and its schedules. Rates are per optimiser step, lengths in epochs."""
+class ViewOptions:
+    """What is seen of a sample: one kind of view. What is null is what ``data`` says."""
 
+    count: int = 1
+    """Views of this kind."""
+    size: int | None = None
+    crop_scale: list[float] | None = None
+    crop_ratio: list[float] | None = None
+    flip: bool | None = None
+    interpolation: str = "bilinear"
+    """Of the crop, with antialiasing: bilinear | bicubic."""
+    jitter: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+    """Brightness, contrast and saturation change by a factor within 1 - x to 1 + x, hue by up to x of a turn."""
+    jitter_p: float = 1.0
+    """Share of the views that are jittered."""
+    grey: float = 0.0
+    """Share of the views without colours."""
+    blur: float = 0.0
+    """Share of the views that are blurred."""
+    blur_sigma: list[float] = field(default_factory=lambda: [0.1, 2.0])
+    """Least and greatest standard deviation of a blur, in pixels of the view."""
+    solarize: float = 0.0
+    """Share of the views whose bright half is inverted."""
+    clip: int | None = None
+    """Which of a sample's ``data.clips`` is looked at, from 0; null in all entries: each clip is a sample, with all
+    views."""
+
+
+@dataclass
+class OptimOptions:
+    """The optimiser and its schedules. Rates are per optimiser step, lengths in epochs."""
+
+    name: str = "adamw"
+    """adamw | lars (VICReg's, which is for large batches)."""
     lr: float = 1e-3
     """Peak learning rate."""
     start_lr: float = 2e-4
@@ -47,7 +78,10 @@ class OptimOptions:
     weight_decay: list[float] = field(default_factory=lambda: [0.04, 0.4])
     """Weight decay at the start and the end of its cosine; biases and vectors have none."""
     betas: list[float] = field(default_factory=lambda: [0.9, 0.999])
+    """Of AdamW, as is ``eps``."""
     eps: float = 1e-8
+    momentum: float = 0.9
+    """Of LARS."""
     clip: float | None = None
     """Largest norm of the gradient; null: no clipping."""
     clip_each: bool = False
@@ -102,6 +136,7 @@ class BranchOptions:
     start: float = 0.0
     """Epochs before it joins."""
     distance: str | None = None
+    distance_weight: float | None = None
     data: Any = None
     masker: Any = None
     predictor: Any = None

@@ -4,6 +4,8 @@ Components take plain constructor arguments, and these are their configuration: 
 the signature. Arguments named in ``hookspecs.SUPPLIED`` are filled in when the model is built and are no
 configuration. State that must survive a restart is a buffer. Nothing in a component calls ``.item()``, logs, or asks
 for its rank.
+A component may have a class attribute ``tiny``, constructor arguments that make it small: ``tiny = {"width": 24,
+"depth": 1}``. ``jepakit plugins --matrix`` and its tests build it so, for 32 pixels and 4 samples.
 ``jepakit.testing`` holds each contract as a check that anyone's component can be put to.
 """
 
@@ -62,9 +64,11 @@ class Encoder(Protocol):
 class Predictor(Protocol):
     """Imagines the features of the target blocks from those of the context: ``B M Q D``, or a ``Guess``.
 
-    One that says ``recalls = True`` also answers for the context (``Mask.recall``); others refuse such masks.
+    One that says ``recalls = True`` also answers for the context (``Mask.recall``); others refuse such masks. One that
+    says ``whole = True`` is asked from whole view to whole view, and refuses other masks.
 
-    ``condition`` is LeCun's z: nothing, actions, the parameters of an augmentation, or what the predictor infers.
+    ``condition`` is LeCun's z: actions, or for each view the parameters of its augmentation (``Batch.condition``). It
+    is None but for a predictor that says ``conditioned = True``.
     """
 
     def __call__(
@@ -89,7 +93,12 @@ class AntiCollapse(Protocol):
         ...
 
     def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
-        """Named losses that keep the features from collapsing; empty where nothing is forbidden."""
+        """Named losses that keep the features from collapsing; empty where nothing is forbidden.
+
+        Where they are statistics over the samples of a step (``jepakit.statistics``) the strategy has an attribute
+        ``statistics = True``: it is then shown the samples of all micro-batches at once. With ``conditioned = True`` it
+        is given a fourth argument ``how``, the conditions of the context's and of the target's view, or None.
+        """
         ...
 
     def after_step(self, backbone: "Backbone", step: int) -> None:

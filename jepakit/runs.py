@@ -33,7 +33,16 @@ PACKAGES = ("torch", "torchvision", "timm", "numpy", "kornia", "lightly", "hydra
 RECORDS = {"config.yaml", "command.txt", "plugins.json", "environment.json", "git.json"}
 LENGTH = ("run", "published", "trainer.steps", "trainer.epochs")
 """Settings in which a run and its continuation may differ without a word being said against it."""
-FIXED = ("seed", "recipe", "distance", "data.name", "start.", *(f"{group}." for group in GROUPS if group != "data"))
+FIXED = (
+    "seed",
+    "recipe",
+    "distance",
+    "distance_weight",
+    "data.name",
+    "optim.name",
+    "start.",
+    *(f"{group}." for group in GROUPS if group != "data"),
+)
 """Settings (or their beginnings) that make a run what it is."""
 
 

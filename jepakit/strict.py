@@ -17,20 +17,21 @@ from jepakit.branches import PARTS, branches, place, told
 from jepakit.catalog import Catalog, Root
 from jepakit.errors import ConfigError, nearest
 from jepakit.optionfiles import GROUPS, refuse_targets
-from jepakit.options import BranchOptions
+from jepakit.options import BranchOptions, ViewOptions
 from jepakit.scaling import RULES
 from jepakit.signature import literals
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "distance": ("smooth_l1", "l2", "l1"),
+    "optim.name": ("adamw", "lars"),
     "optim.decay": ("cosine", "linear"),
     "trainer.precision": ("bf16", "fp32"),
     "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),
 }
 AT_LEAST = {
-    0: "data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup optim.clip_after "
-    "trainer.max_skips evaluate.every",
+    0: "distance_weight data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup optim.clip_after "
+    "optim.momentum trainer.max_skips evaluate.every",
     1: "data.batch_size data.size trainer.steps trainer.epoch_steps trainer.accumulate trainer.global_batch "
     "trainer.threads trainer.log_every trainer.checkpoint_every trainer.keep evaluate.samples evaluate.k",
 }
@@ -51,12 +52,16 @@ def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) ->
             raise unknown(key, known)
     for name, branch in (config.get("branches") or {}).items():
         _refuse_keys(BranchOptions, branch, f"branches.{name}")
+    for name, view in (config.get("views") or {}).items():
+        _refuse_keys(ViewOptions, view, f"views.{name}")
     root = _typed(Root, {key: value for key, value in config.items() if key not in (*GROUPS, "recipe")})
     result: dict[str, Any] = {"seed": root["seed"], "recipe": config.get("recipe")}
     for key in known:
         result[key] = _component(key, key, config.get(key), catalog) if key in GROUPS else root[key]
     for name, branch in result["branches"].items():
         _check_branch(name, branch, catalog)
+    for name, view in result["views"].items():
+        _check_view(name, view)
     if complete:
         _refuse_missing(result)
     _refuse_values(result)
@@ -75,9 +80,30 @@ def _check_branch(name: str, branch: dict[str, Any], catalog: Catalog) -> None:
             branch[part] = _component(part, place(name, part), branch[part], catalog)
     _require(f"branches.{name}.weight", branch["weight"], 0 < branch["weight"] < math.inf, "above 0, and finite")
     _require(f"branches.{name}.start", branch["start"], 0 <= branch["start"] < math.inf, "at least 0, and finite")
+    weight = branch["distance_weight"]
+    _require(f"branches.{name}.distance_weight", weight, weight is None or weight >= 0, "at least 0")
     distance = branch["distance"]
     if distance is not None and distance not in CHOICES["distance"]:
         raise _not_among(f"branches.{name}.distance", distance, CHOICES["distance"])
+
+
+def _check_view(name: str, view: dict[str, Any]) -> None:
+    """The values of an entry of ``views``."""
+    there = f"views.{name}"
+    if not BRANCH.fullmatch(name):
+        raise ConfigError(f"{there}: a view's name is small letters, digits and _, and begins with a letter")
+    for key, low in {"count": 1, "size": 1, "clip": 0}.items():
+        _require(f"{there}.{key}", view[key], view[key] is None or view[key] >= low, f"at least {low}")
+    for key, high in {"crop_scale": 1.0, "crop_ratio": math.inf, "blur_sigma": math.inf}.items():
+        if view[key] is not None:
+            _refuse_span(f"{there}.{key}", view[key], high)
+    for key in ("jitter_p", "grey", "blur", "solarize"):
+        _require(f"{there}.{key}", view[key], 0 <= view[key] <= 1, "within 0 and 1")
+    jitter = view["jitter"]
+    fits = len(jitter) == 4 and all(0 <= each < math.inf for each in jitter) and jitter[3] <= 0.5
+    _require(f"{there}.jitter", jitter, fits, "[brightness, contrast, saturation, hue], at least 0, hue at most 0.5")
+    if view["interpolation"] not in (known := ("bilinear", "bicubic")):
+        raise _not_among(f"{there}.interpolation", view["interpolation"], known)
 
 
 def refuse_data_keys(data: Mapping[str, Any], source: str, catalog: Catalog) -> None:
@@ -179,15 +205,20 @@ def _refuse_values(config: dict[str, Any]) -> None:
     for path in ABOVE_ZERO.split():
         _require(path, values[path], values[path] is None or 0 < values[path] < math.inf, "above 0, and finite")
     for path, high in SPANS.items():
-        fits = len(values[path]) == 2 and 0 < values[path][0] <= values[path][1] <= high
-        _require(path, values[path], fits, f"[low, high] with 0 < low <= high{f' <= {high:g}' * (high < math.inf)}")
+        _refuse_span(path, values[path], high)
     for path in PAIRS.split():
         _require(path, values[path], len(values[path]) == 2 and min(values[path]) >= 0, "two numbers, at least 0")
     _require("optim.betas", values["optim.betas"], max(values["optim.betas"]) < 1, "below 1")
+    _require("optim.momentum", values["optim.momentum"], values["optim.momentum"] < 1, "below 1")
     same = len(values["data.mean"]) == len(values["data.std"]) and min(values["data.std"], default=0) > 0
     _require("data.std", values["data.std"], same, "above 0, one for each number in data.mean")
     device = values["trainer.device"]
     _require("trainer.device", device, DEVICE.fullmatch(device), "auto, cpu, cuda or cuda:N")
+
+
+def _refuse_span(path: str, value: Any, high: float) -> None:
+    fits = len(value) == 2 and 0 < value[0] <= value[1] <= high and value[1] < math.inf
+    _require(path, value, fits, f"[low, high] with 0 < low <= high{f' <= {high:g}' * (high < math.inf)}")
 
 
 def _require(path: str, value: Any, holds: object, what: str) -> None:

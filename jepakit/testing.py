@@ -83,10 +83,13 @@ def check_tokenizer(tokenizer: Tokenizer, shape: tuple[int, ...] = (3, 1, 32, 32
 
 
 def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = SMALL) -> None:
-    """Features have the promised width and finite values; no index means all tokens in order; every parameter has a
-    gradient. ``tokens`` are what the encoder eats, if not vectors of its own width."""
+    """Features have the promised width and finite values, so has what comes before an expander; no index means all
+    tokens in order; every parameter has a gradient. ``tokens`` are what the encoder eats, if neither vectors of its own
+    width nor of the form of its ``example``."""
     with _still(encoder):
-        tokens = torch.randn(2, grid.size, encoder.width) if tokens is None else tokens
+        if tokens is None:
+            grid, shape = getattr(encoder, "example", (grid, (encoder.width,)))
+            tokens = torch.randn(2, grid.size, *shape)
         features = encoder(tokens, None, grid)
         for level in _levels(features):
             assert torch.isfinite(level).all(), "features are not finite"
@@ -95,6 +98,11 @@ def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = S
         listed = encoder(tokens, torch.arange(tokens.shape[1]).expand(len(tokens), -1), grid)
         for level, again in zip(_levels(features), _levels(listed), strict=True):
             _same(again, level, "naming all tokens in order gives other features than naming none")
+        if hasattr(encoder, "represent"):
+            represent, promised = (getattr(encoder, name) for name in ("represent", "representation_width"))
+            before = _levels(represent(tokens, None, grid))[-1]
+            assert torch.isfinite(before).all(), "the representation is not finite"
+            assert before.shape[-1] == promised, f"it is {before.shape[-1]} wide, representation_width says {promised}"
     if isinstance(encoder, nn.Module):
         check_gradients(encoder, _total(features))
 
@@ -102,9 +110,13 @@ def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = S
 def check_predictor(predictor: Predictor, seen: Features, grid: Grid = SMALL, width: int | None = None) -> None:
     """A guess has a vector of the encoder's width for each asked token, and blocks do not see one another.
 
-    A predictor that says ``recalls = True`` is asked for the context as well.
+    A predictor that says ``recalls = True`` is asked for the context as well, one that says ``whole = True`` from whole
+    view to whole view.
     """
     width = width or _levels(seen)[-1].shape[-1]
+    if getattr(predictor, "whole", False):
+        _check_whole(predictor, seen, grid, width)
+        return
     kept, asked = torch.arange(4).expand(2, 4), torch.arange(4, 10).view(1, 2, 3).expand(2, 2, 3)
     recall = 4 if getattr(predictor, "recalls", False) else 0
     if recall:
@@ -122,9 +134,19 @@ def check_predictor(predictor: Predictor, seen: Features, grid: Grid = SMALL, wi
         check_gradients(predictor, _total(found))
 
 
+def _check_whole(predictor: Predictor, seen: Features, grid: Grid, width: int) -> None:
+    with _still(predictor):
+        found = _features(predictor(seen, Mask(None, None), grid))
+    for level in _levels(found):
+        assert level.ndim == 4 and torch.isfinite(level).all(), "the guess is not finite, or not B M Q D"
+    assert _levels(found)[-1].shape[-1] == width, f"the guess is {_levels(found)[-1].shape[-1]} wide, not {width}"
+    if isinstance(predictor, nn.Module) and any(p.requires_grad for p in predictor.parameters()):
+        check_gradients(predictor, _total(found))
+
+
 def check_anti_collapse(strategy: AntiCollapse, backbone: Backbone, view: Tensor) -> None:
-    """Prepared, asked, and told of a step, it answers features or None and forbids in scalars; what it has learned
-    from the step is in its ``state_dict``."""
+    """Prepared, asked, and told of a step, it answers features or None and forbids in scalars, each a mean over samples
+    unless it says ``statistics``; what it has learned from the step is in its ``state_dict``."""
     strategy, backbone = copy.deepcopy(strategy), copy.deepcopy(backbone)
     strategy.prepare(backbone, 10)
     before, begun = _asked(strategy, backbone, view), copy.deepcopy(strategy)
@@ -149,7 +171,27 @@ def _asked(strategy: AntiCollapse, backbone: Backbone, view: Tensor) -> tuple[di
         penalties = strategy.penalty(seen, seen, seen if truth is None else truth)
     for name, loss in penalties.items():
         assert loss.ndim == 0 and torch.isfinite(loss), f"penalty {name!r} is no finite scalar"
+    if not getattr(strategy, "statistics", False):
+        _check_mean(strategy, seen, seen if truth is None else truth)
     return {} if truth is None else {str(i): level for i, level in enumerate(_levels(truth))}, penalties
+
+
+def _check_mean(strategy: AntiCollapse, seen: Features, truth: Features) -> None:
+    """What is forbidden to a batch is the mean of what is forbidden to its halves: nothing depends on its company."""
+    count = _levels(seen)[0].shape[0] // 2
+
+    def part(x: Features, start: int, stop: int) -> Features:
+        return tuple(each[start:stop] for each in x) if isinstance(x, tuple) else x[start:stop]
+
+    def penalty(start: int, stop: int) -> dict[str, Tensor]:
+        some, true = part(seen, start, stop), part(truth, start, stop)
+        return strategy.penalty(some, some, true)
+
+    if count:
+        whole, one, other = penalty(0, 2 * count), penalty(0, count), penalty(count, 2 * count)
+        for name, loss in whole.items():
+            why = f"penalty {name!r} depends on which samples share a batch: say statistics = True"
+            _same((one[name] + other[name]) / 2, loss, why)
 
 
 def check_source(source: Source, index: int = 0) -> None:

@@ -21,12 +21,14 @@ from jepakit.evaluate.data import held_out
 from jepakit.evaluate.features import Reading
 from jepakit.evaluate.monitor import Monitor
 from jepakit.evaluate.protocols import Vote
-from jepakit.log import Log
-from jepakit.optim import adamw, set_schedules
+from jepakit.log import JSONL, Log
+from jepakit.optim import make_optimizer, set_schedules
+from jepakit.pictures.curves import read
 from jepakit.pictures.report import report
 from jepakit.protocols import Source
 from jepakit.scaling import Step
 from jepakit.signals import stop_at_signals
+from jepakit.verdict import Watch
 from jepakit.weights.start import begin
 
 INTERRUPTED = 130
@@ -65,7 +67,7 @@ class Trainer:
         self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder)
         self.monitor = monitor(config, self.source, self.device)
         self.optim = self.batch.scaled(config["optim"])
-        self.optimizer = adamw(self.jepa, self.optim)
+        self.optimizer = make_optimizer(self.jepa, self.optim)
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
@@ -74,6 +76,7 @@ class Trainer:
         units = {"clip" if view_shape(branch.config["data"])[1] > 1 else "img" for branch in self.branches}
         unit = units.pop() if len(units) == 1 else "sample"
         self.log = Log(folder, self.steps, self.step, **config["logger"], unit=unit)
+        self.watch = Watch(self.branches[0].config, read(folder / JSONL))
         for note in notes:
             self.log.say(note)
         if self.options["compile"]:
@@ -95,7 +98,7 @@ class Trainer:
             streams = [stack.enter_context(contextlib.closing(b.batches(start, stop))) for b in self.branches]
             for step in range(start, stop):
                 there = [(b, each) for b, each in zip(self.branches, streams, strict=True) if b.first <= step]
-                yield [Taken(b, number, next(each)) for b, each in there for number in range(b.accumulate)]
+                yield [Taken(b, [next(each) for _ in range(b.accumulate)]) for b, each in there]
 
     def fetch(self, stream: Iterator[list[Taken]], asked: list[int]) -> list[Taken]:
         """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too."""
@@ -133,7 +136,7 @@ class Trainer:
             self.optimizer.step()
             self.jepa.after_step(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        self.log.count(sum(len(each.batch.index) for each in taken))
+        self.log.count(sum(len(batch.index) for each in taken for batch in each.batches))
         if not finite:
             return self.skip(taken, {**parts, "grad_norm": norm})
         self.skipped = 0
@@ -143,16 +146,15 @@ class Trainer:
         """Add up the gradients of a step. Returns its loss, and what that is the sum of where it is one of several."""
         found: dict[str, list[Tensor]] = {}
         shares, self.traces = [], {}
-        for branch, number, batch in taken:
-            branch.quarantine.add(batch.replaced)
-            losses = branch.losses(batch, self.step, number)
-            share = losses.total * (branch.weight / branch.accumulate)
-            share.backward()
-            shares.append(share.detach())
-            parts = losses.parts if len(losses.parts) > 1 else {}  # the one part is all of it
-            for name, value in branch.called({"loss": losses.total, **parts}).items():
-                found.setdefault(name, []).append(value.detach())
-            self.traces[branch] = losses.trace
+        for branch, batches in taken:
+            for batch in batches:
+                branch.quarantine.add(batch.replaced)
+            for losses in branch.gradients(batches, self.step):
+                shares.append(losses.total.detach() * branch.share)
+                parts = losses.parts if len(losses.parts) > 1 else {}  # the one part is all of it
+                for name, value in branch.called({"loss": losses.total, **parts}).items():
+                    found.setdefault(name, []).append(value.detach())
+                self.traces[branch] = losses.trace
         return {"loss": torch.stack(shares).sum()} | {name: torch.stack(each).mean() for name, each in found.items()}
 
     def gradient_norm(self) -> Tensor:
@@ -170,7 +172,8 @@ class Trainer:
     def skip(self, taken: list[Taken], values: Mapping[str, Tensor]) -> None:
         """Leave a step out; after too many in a row, stop with what is needed to look at it again."""
         self.skipped += 1
-        samples = [(each.branch.loader.source, i) for each in taken for i in each.batch.index.tolist()]
+        both = [(branch.loader.source, batch) for branch, batches in taken for batch in batches]
+        samples = [(source, index) for source, batch in both for index in batch.index.tolist()]
         found = {
             "step": self.step,
             "seed": self.config["seed"],
@@ -188,14 +191,17 @@ class Trainer:
             )
 
     def write(self, values: Mapping[str, Tensor | float]) -> None:
-        """A line of the log: the step's numbers, its health, the pace."""
+        """A line of the log: numbers of the step, health, pace; and the verdict where a collapse begins or ends."""
         (_, trace), *others = self.traces.items()  # the first branch's health is the run's
         line = {**values, **health.figures(trace)}
         for branch, trace in others:
             line |= branch.called(health.figures(trace))
         numbers = {name: float(value) for name, value in line.items()}
         speed = self.log.pace(self.step)[0]
-        self.log.write(self.step, {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed})
+        line = {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed}
+        self.log.write(self.step, line)
+        if said := self.watch({"step": self.step, **line}):
+            self.log.say(said)
 
     def score_every(self) -> int:
         """Steps between two scores; 0: there is none, because it is switched off or the run is shorter than a score."""

@@ -7,7 +7,7 @@ An image is a clip with T = 1. A token is a vector, or, for encoders that eat wh
 hence ``*D`` where tokens enter an encoder.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -59,14 +59,23 @@ class Mask(NamedTuple):
 
 def to_device(masks: Sequence[Mask], device: torch.device | str) -> list[Mask]:
     """A step's masks on ``device``; those that share a context go on sharing it."""
-    moved: dict[int, Tensor] = {}
+    return _each(masks, lambda tensor: tensor.to(device, non_blocking=True))
 
-    def move(tensor: Tensor) -> Tensor:
-        if id(tensor) not in moved:
-            moved[id(tensor)] = tensor.to(device, non_blocking=True)
-        return moved[id(tensor)]
 
-    tensors = ({k: move(v) for k, v in mask._asdict().items() if isinstance(v, Tensor)} for mask in masks)
+def rows(masks: Sequence[Mask], start: int, stop: int) -> list[Mask]:
+    """The masks of the samples ``start`` to ``stop - 1``; those that share a context go on sharing it."""
+    return _each(masks, lambda tensor: tensor[start:stop])
+
+
+def _each(masks: Sequence[Mask], change: Callable[[Tensor], Tensor]) -> list[Mask]:
+    changed: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        if id(tensor) not in changed:
+            changed[id(tensor)] = change(tensor)
+        return changed[id(tensor)]
+
+    tensors = ({k: once(v) for k, v in mask._asdict().items() if isinstance(v, Tensor)} for mask in masks)
     return [mask._replace(**found) for mask, found in zip(masks, tensors, strict=True)]
 
 
@@ -75,6 +84,15 @@ class Guess(NamedTuple):
 
     features: Features
     losses: Mapping[str, Float[Tensor, ""]] = {}
+
+
+class Outcome(NamedTuple):
+    """What came of a question: what was seen, imagined and true of it, and the predictor's extra losses."""
+
+    seen: Features
+    guess: Features
+    truth: Features
+    losses: dict[str, Float[Tensor, ""]]
 
 
 class Losses(NamedTuple):

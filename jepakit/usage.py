@@ -73,16 +73,23 @@ usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|vjepa|vjepa2|hf_vjepa2|s
   companion=false    leave out the file beside it, with what the format has no room for
 """,
     "show": """\
-usage: jepakit show config|masks [recipe=NAME] [key=value ...]
-       jepakit show masks|curves run=FOLDER
+usage: jepakit show config|masks|views [recipe=NAME] [key=value ...]
+       jepakit show masks|views|curves run=FOLDER
        jepakit show masks --audit [audit.batches=N] [recipe=NAME | run=FOLDER]
 
   config    every setting, its value, and who gave it
   masks     what the model sees, as a picture, of clips also as one that moves; out=FILE says where
+  views     the views of a sample, and where in it they were cut; out=FILE says where
   --audit   how often every token is context and target, which are starved, what the batch cut takes; no data needed
   curves    loss, scores and health of a run; out=FILE says where
 """,
-    "plugins": "usage: jepakit plugins [--verbose]\n\n  --verbose    all that each brings, and why one failed\n",
+    "plugins": """\
+usage: jepakit plugins [--verbose | --matrix [KIND=NAME,NAME ...]]
+
+  --verbose    all that each brings, and why one failed
+  --matrix     what goes with what, and why not: every combination is built at tiny size, or with masker=tubes,random
+               data=clips those that have these; takes about half a minute
+""",
     "data": "usage: jepakit data check data.root=FOLDER [data=SOURCE] [data.KEY=VALUE ...]\n",
     "new": "usage: jepakit new KIND NAME [FOLDER]\n\n  KIND    {kinds}\n",
     "doctor": "usage: jepakit doctor\n",

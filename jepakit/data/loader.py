@@ -1,25 +1,27 @@
 """Samples become batches, the same ones whatever the number of workers, from any micro-batch on.
 
 Nothing here has a state: the order is a permutation of (seed, epoch), or that of a mixture (mix.py), a view is drawn
-from (seed, epoch, index) and so is the clip of a video, and a sample that cannot be read is replaced by the next one of
-a permutation of (seed, index), from the same part of a mixture. Where a sample is several clips of one video (the
-source's ``clips``), they lie in one batch, and each counts as a sample of it.
+from (seed, epoch, index, its number) and so is the clip of a video, and a sample that cannot be read is replaced by the
+next one of a permutation of (seed, index), from the same part of a mixture. Where a sample is several clips of one
+video (the source's ``clips``), they lie in one batch, and each counts as a sample of it.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from jepakit.data import read_options
+from jepakit.data.colour import COLUMN
 from jepakit.data.mix import Mix
 from jepakit.data.samples import Parts, Samples, collate
-from jepakit.data.views import CentreView, Normalise, RandomView, View
+from jepakit.data.views import CentreView, Normalise, RandomView, View, drawn_views
 from jepakit.data.workers import items, workers
 from jepakit.errors import ConfigError, DataError
 from jepakit.options import DataOptions
@@ -36,6 +38,9 @@ class Loader:
         seed: of order and views.
         device: where the batches go. Pictures are resized there if it is a GPU, in the workers if not.
         rank, world: this process among those that share a step.
+        views: ``config["views"]``, what is seen of a sample; nothing: one view, as ``options`` say.
+
+    ``Batch.condition`` holds for each view how it came about, ``B P`` with the columns of ``colour.How``.
 
     Raises:
         ConfigError: an option out of its range.
@@ -50,12 +55,14 @@ class Loader:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world: int = 1,
+        views: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         self.source, self.seed, self.rank, self.world = source, seed, rank, world
         self.options, self.device = read_options(options), torch.device(device)
         o = self.options
-        self.views: tuple[View, ...] = (RandomView(o.size, tuple(o.crop_scale), tuple(o.crop_ratio), o.flip),)
-        self.clips: int = getattr(source, "clips", 1)
+        self.views: tuple[View, ...] = drawn_views(o, views or {})
+        clips: int = getattr(source, "clips", 1)
+        self.clips = 1 if _chosen(self.views, clips) else clips
         if o.batch_size % self.clips:
             raise ConfigError(f"data.batch_size={o.batch_size} is no multiple of data.clips={self.clips}")
         if len(self) == 0:
@@ -66,7 +73,7 @@ class Loader:
         self._step, self._mix = o.batch_size // self.clips * world, Mix.of(source)
         if self._mix.weights:
             self._mix.shares(len(self) * self._step)
-        self._stream = Stream(source, self.views, seed, self.options, self.device, drawn=True, clips=self.clips)
+        self._stream = Stream(source, self.views, seed, self.options, self.device, drawn=True, clips=clips)
 
     def __len__(self) -> int:
         """Micro-batches in an epoch; what is left over waits for the next permutation."""
@@ -127,7 +134,7 @@ class Stream:
         channels = getattr(source, "channels", len(options.mean))
         if channels != len(options.mean):
             raise ConfigError(f"data.mean has {len(options.mean)} channels, the pictures have {channels}")
-        self.views, self.device = views if drawn else views * clips, device
+        self.views, self.device, self._drawn = views if drawn else views * clips, device, drawn
         self._samples = Samples(source, views, seed, device.type != "cuda", drawn, clips)
         self._normalise = Normalise(options.mean, options.std, device)
         self._workers = workers(options.workers)
@@ -146,14 +153,19 @@ class Stream:
                 yield self._finish(parts)
 
     def _finish(self, parts: Parts) -> Batch:
-        views = tuple(
-            self._normalise(self._fitted(view, pixels, shapes), mirrored)
-            for view, pixels, shapes, mirrored in zip(
-                self.views, parts.pixels, parts.shapes, parts.mirrored, strict=True
-            )
-        )
+        each = zip(self.views, parts.pixels, parts.shapes, parts.how, strict=True)
+        views = tuple(self._seen(view, self._fitted(view, pixels, shapes), how) for view, pixels, shapes, how in each)
         labels = {name: values.to(self.device, non_blocking=True) for name, values in parts.labels.items()}
-        return Batch(views, labels, parts.index, replaced=tuple(parts.replaced))
+        condition = tuple(how.to(self.device, non_blocking=True) for how in parts.how) if self._drawn else None
+        return Batch(views, labels, parts.index, condition, tuple(parts.replaced))
+
+    def _seen(self, view: View, pixels: UInt8[Tensor, "B C T S S"], how: Tensor) -> Float[Tensor, "B C T S S"]:
+        change = None
+        if isinstance(view, RandomView) and view.colour.changes:
+            from jepakit.data.recolour import recolour  # kornia: not for those who change no colours
+
+            change = functools.partial(recolour, how=how, radius=view.colour.radius)
+        return self._normalise(pixels, how[:, COLUMN["mirrored"]] > 0, change)
 
     def _fitted(self, view: View, pixels: Tensor, shapes: list[tuple[int, ...]]) -> UInt8[Tensor, "B C T S S"]:
         pixels = pixels.to(self.device, non_blocking=True)
@@ -162,3 +174,12 @@ class Stream:
         pieces = pixels.split([math.prod(shape) for shape in shapes]) if shapes else pixels.unbind()
         shapes = shapes or [pixels.shape[1:]] * len(pixels)
         return torch.stack([view.fit(piece.view(shape)) for piece, shape in zip(pieces, shapes, strict=True)])
+
+
+def _chosen(views: Sequence[View], clips: int) -> bool:
+    """Whether views say which of a sample's clips they look at. Raises ConfigError for one that there is not."""
+    chosen = [view.clip for view in views if isinstance(view, RandomView) and view.clip is not None]
+    for number in chosen:
+        if number >= clips:
+            raise ConfigError(f"views.*.clip={number}: a sample has {clips} (data.clips), and the first is 0")
+    return bool(chosen)

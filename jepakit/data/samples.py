@@ -5,12 +5,13 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from jepakit import seeds
 from jepakit.data import BadSample
+from jepakit.data.colour import How
 from jepakit.data.mix import Mix, permutation
 from jepakit.data.views import View
 from jepakit.errors import DataError
@@ -21,10 +22,10 @@ MAX_TRIES = 100
 
 
 class Sample(NamedTuple):
-    """One place in a batch: ``pieces[v]`` is uint8 ``C T h w``."""
+    """One place in a batch: ``pieces[v]`` is uint8 ``C T h w``, and ``how[v]`` is all that was decided about it."""
 
     pieces: tuple[Tensor, ...]
-    mirrored: tuple[bool, ...]
+    how: tuple[How, ...]
     labels: dict[str, int | float]
     index: int
     replaced: list[dict[str, Any]]
@@ -35,7 +36,7 @@ class Parts(NamedTuple):
 
     pixels: list[UInt8[Tensor, "..."]]
     shapes: list[list[tuple[int, ...]]]
-    mirrored: list[Bool[Tensor, "B"]]
+    how: list[Float[Tensor, "B P"]]
     labels: dict[str, Tensor]
     index: Int[Tensor, "B"]
     replaced: list[dict[str, Any]]
@@ -46,7 +47,8 @@ class Samples(Dataset):
 
     ``turn`` is how many times the sample was drawn before: the epoch, or the pass over its part of a mixture. With
     ``drawn``, a source that has clips to choose from (``sample``) chooses by chance, and each of ``clips`` (of a source
-    with ``several``) is a place in the batch; else it gives its fixed answer, and all views of all clips are one place.
+    with ``several``) is a place in the batch, or all are one where views say which of them they look at; else it gives
+    its fixed answer, and all views of all clips are one place.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class Samples(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         turn, asked = key
         clips, labels, index, replaced = self.read(asked, turn)
-        rng = seeds.generator(self.seed, "view", turn, asked)
-        looks = [[self._look(view, clip, rng) for view in self.views] for clip in clips]
+        # A lone view has no number in its key, and so has the first of several.
+        numbers = [[number] * (number > 0) for number in range(len(self.views))]
+        rngs = [seeds.generator(self.seed, "view", turn, asked, *number) for number in numbers]
+        looks = [list(map(self._look, self.views, rngs, place)) for place in self._places(clips)]
         found = []
         for look in looks if self.drawn else [list(chain.from_iterable(looks))]:
-            pieces, mirrored = zip(*look, strict=True)
-            found.append(Sample(pieces, mirrored, labels, index, [] if found else replaced))
+            pieces, how = zip(*look, strict=True)
+            found.append(Sample(pieces, how, labels, index, [] if found else replaced))
         return found
 
     def read(
@@ -90,9 +94,16 @@ class Samples(Dataset):
         picture, labels = source.sample(index, rng) if rng and hasattr(source, "sample") else source[index]
         return (picture,), labels
 
-    def _look(self, view: View, clip: Tensor, rng: torch.Generator) -> tuple[Tensor, bool]:
-        piece, mirrored = view.take(clip, rng)
-        return (view.fit(piece) if self.fit else piece), mirrored
+    def _places(self, clips: tuple[Tensor, ...]) -> list[list[Tensor]]:
+        """For each place in a batch, the clip that each view looks at."""
+        chosen = [getattr(view, "clip", None) for view in self.views]
+        if all(number is None for number in chosen):
+            return [[clip] * len(chosen) for clip in clips]
+        return [[clips[number or 0] for number in chosen]]
+
+    def _look(self, view: View, rng: torch.Generator, clip: Tensor) -> tuple[Tensor, How]:
+        piece, how = view.take(clip, rng)
+        return (view.fit(piece) if self.fit else piece), how
 
     def _candidates(self, asked: int) -> Iterable[int]:
         """The sample itself, then others of its part."""
@@ -112,7 +123,7 @@ def collate(drawn: list[list[Sample]]) -> Parts:
     return Parts(
         pixels,
         shapes,
-        [torch.tensor(flips) for flips in zip(*(sample.mirrored for sample in samples), strict=True)],
+        [torch.tensor(rows) for rows in zip(*(sample.how for sample in samples), strict=True)],
         {name: torch.tensor([sample.labels[name] for sample in samples]) for name in samples[0].labels},
         torch.tensor([sample.index for sample in samples]),
         [bad for sample in samples for bad in sample.replaced],

@@ -2,17 +2,23 @@
 
 A view works in two halves. ``take`` decides by chance and cuts, in the worker. ``fit`` brings the piece to the view's
 size: in the worker where the model trains on the CPU, on the GPU where it trains there, by torchvision's own functions.
-Flip and normalisation are batched on the training device. All frames of a clip share a box.
+Flip, colours (recolour.py) and normalisation are batched on the training device. All frames of a clip share a box.
 """
 
 import math
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
+
+from jepakit.data.colour import Colour, How
+from jepakit.errors import ConfigError
+from jepakit.options import DataOptions, ViewOptions
 
 TRIES = 10
 """Boxes that are drawn before a picture is cut around its centre, as torchvision does."""
@@ -30,6 +36,11 @@ class Box(NamedTuple):
     height: int
     width: int
 
+    def shares(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom in shares of the sides of a picture of ``height`` by ``width`` pixels."""
+        right, bottom = self.left + self.width, self.top + self.height
+        return self.left / width, self.top / height, right / width, bottom / height
+
 
 @runtime_checkable
 class View(Protocol):
@@ -37,8 +48,8 @@ class View(Protocol):
 
     size: int
 
-    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
-        """The piece to look at, and whether it is to be mirrored."""
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], How]:
+        """The piece to look at, and all that is decided about it."""
         ...
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
@@ -47,20 +58,28 @@ class View(Protocol):
 
 
 class RandomView(NamedTuple):
-    """A random resized crop, then half of them mirrored if ``flip``: torchvision's RandomResizedCrop, draw for draw."""
+    """A random resized crop, then half of them mirrored if ``flip``: torchvision's RandomResizedCrop, draw for draw.
+
+    What happens to its colours is drawn last, so that its crops are the same with and without. ``clip`` numbers the one
+    of a sample's clips that it looks at.
+    """
 
     size: int
     scale: tuple[float, float]
     ratio: tuple[float, float]
     flip: bool = False
+    colour: Colour = Colour()
+    interpolation: str = "bilinear"
+    clip: int | None = None
 
-    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
-        box = draw_box(picture.shape[-2], picture.shape[-1], self.scale, self.ratio, rng)
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], How]:
+        height, width = picture.shape[-2:]
+        box = draw_box(height, width, self.scale, self.ratio, rng)
         mirrored = self.flip and torch.rand(1, generator=rng).item() < 0.5
-        return crop(picture, box), mirrored
+        return crop(picture, box), How(*box.shares(height, width), float(mirrored), **self.colour.draw(rng))
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
-        return resize(piece, [self.size, self.size])
+        return resize(piece, [self.size, self.size], self.interpolation)
 
 
 class CentreView(NamedTuple):
@@ -68,8 +87,8 @@ class CentreView(NamedTuple):
 
     size: int
 
-    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
-        return spared(picture), False
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], How]:
+        return spared(picture), How()
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
         if piece.shape[-2:] == (self.size, self.size):
@@ -88,13 +107,32 @@ class SideView(NamedTuple):
     number: int
     of: int
 
-    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], bool]:
-        return spared(picture), False
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], How]:
+        return spared(picture), How()
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
         whole = resize(piece, [self.size])
         top, left = (self.number * ((side - self.size) // (self.of - 1)) for side in whole.shape[-2:])
         return crop(whole, Box(top, left, self.size, self.size))
+
+
+def drawn_views(data: DataOptions, views: Mapping[str, Mapping[str, Any]]) -> tuple[View, ...]:
+    """The views of a sample that ``config["views"]`` asks for, in its order; of none the one that ``data`` describes.
+
+    What an entry leaves open is what ``data`` says. Raises ConfigError for colours that take other channels.
+    """
+    found: list[View] = []
+    for name, given in views.items() or [("", {})]:
+        o, common = ViewOptions(**given), asdict(data)
+        size, scale, ratio, flip = (
+            common[key] if getattr(o, key) is None else getattr(o, key)
+            for key in ("size", "crop_scale", "crop_ratio", "flip")
+        )
+        colour = Colour(tuple(o.jitter), o.jitter_p, o.grey, o.blur, tuple(o.blur_sigma), o.solarize)
+        if (colour.jitters or colour.grey) and len(data.mean) != 3:
+            raise ConfigError(f"views.{name}: jitter and grey take 3 channels, data.mean has {len(data.mean)}")
+        found += [RandomView(size, tuple(scale), tuple(ratio), flip, colour, o.interpolation, o.clip)] * o.count
+    return tuple(found)
 
 
 def side_views(size: int, count: int) -> tuple[View, ...]:
@@ -141,21 +179,32 @@ def crop(picture: UInt8[Tensor, "C T H W"], box: Box) -> UInt8[Tensor, "C T h w"
     return picture[..., box.top : box.top + box.height, box.left : box.left + box.width]
 
 
-def resize(piece: UInt8[Tensor, "C T h w"], size: list[int]) -> UInt8[Tensor, "C T H W"]:
-    """Bilinear with antialiasing, as torchvision does it; one number in ``size`` is the length of the short side."""
+def resize(
+    piece: UInt8[Tensor, "C T h w"], size: list[int], interpolation: str = "bilinear"
+) -> UInt8[Tensor, "C T H W"]:
+    """With antialiasing, as torchvision does it; one number in ``size`` is the length of the short side."""
     frames = piece.transpose(0, 1)  # T C H W: the channels of a frame together, which is the fast path
-    return F.resize(frames, size, InterpolationMode.BILINEAR, antialias=True).transpose(0, 1)
+    return F.resize(frames, size, InterpolationMode(interpolation), antialias=True).transpose(0, 1)
 
 
 class Normalise:
-    """Whole batches on the training device: mirror, scale to 0..1, subtract ``mean``, divide by ``std``."""
+    """Whole batches on the training device: mirror, scale to 0..1, subtract ``mean``, divide by ``std``.
+
+    Between, ``change`` is done to values in 0..1, and may work in place.
+    """
 
     def __init__(self, mean: list[float], std: list[float], device: torch.device):
         self._mean = torch.tensor(mean, device=device).view(-1, 1, 1, 1)
         self._std = torch.tensor(std, device=device).view(-1, 1, 1, 1)
 
-    def __call__(self, pixels: UInt8[Tensor, "B C T H W"], mirrored: Bool[Tensor, "B"]) -> Float[Tensor, "B C T H W"]:
+    def __call__(
+        self,
+        pixels: UInt8[Tensor, "B C T H W"],
+        mirrored: Bool[Tensor, "B"],
+        change: Callable[[Tensor], Tensor] | None = None,
+    ) -> Float[Tensor, "B C T H W"]:
         if mirrored.any():  # known on the CPU: no synchronisation
             chosen = mirrored.to(pixels.device, non_blocking=True).view(-1, 1, 1, 1, 1)
             pixels = torch.where(chosen, pixels.flip(-1), pixels)
-        return pixels.float().div_(255).sub_(self._mean).div_(self._std)
+        values = pixels.float().div_(255)
+        return (change(values) if change else values).sub_(self._mean).div_(self._std)

@@ -21,8 +21,8 @@ SPLITS = ("train", "val", "test")
 
 COUNT = 4
 """Most things in a picture."""
-FARTHEST = 1.56
-"""The farthest corner of any shape, in radii."""
+FARTHEST = (1.0, 1.3, 1.56)
+"""How far a disc, a square and a triangle reach from the centre, in radii, rounded up where there are corners."""
 GRAIN = 0.08
 """Width of the noise of single pixels."""
 HELD_OUT = 2000
@@ -136,7 +136,7 @@ class World:
         if motion is None:
             return [[[(float(thing.place[0]), float(thing.place[1]))] for thing in things]]
         places = ways(rng, [thing.radius for thing in things], motion, self.frames)
-        reach = [FARTHEST * thing.radius for thing in things]
+        reach = [FARTHEST[thing.shape] * thing.radius for thing in things]
         return [[copies(*each) for each in zip(at, reach, strict=True)] for at in places.swapaxes(0, 1)]
 
     def _paint(
@@ -161,18 +161,21 @@ class World:
 
     def _lay(self, canvas: np.ndarray, thing: Thing, x: float, y: float, time: float) -> None:
         """Lay one thing over what is there, turned as it is by now."""
-        columns, rows = self._reach(x, thing.radius), self._reach(y, thing.radius)
+        reach = FARTHEST[thing.shape] * thing.radius
+        columns, rows = self._within(x, reach), self._within(y, reach)
         angle = thing.angle + thing.spin * time
         cosine, sine = math.cos(angle) / thing.radius, math.sin(angle) / thing.radius
         right, down = self._x[:, columns] - x, self._y[rows] - y
         u, v = cosine * right + sine * down, cosine * down - sine * right
         cover = (0.5 - outline(thing.shape, u, v) * (thing.radius * self.side / 2)).clip(0, 1)  # one pixel is soft
+        if not cover.any():
+            return
         part = canvas[:, rows, columns]
         part += cover * (mix(thing.colours, texture(thing, u, v)) - part)
 
-    def _reach(self, centre: float, radius: float) -> slice:
-        """The pixels of one axis that a thing may cover."""
-        low, high = ((centre + sign * FARTHEST * radius + 1) * self.side / 2 for sign in (-1, 1))
+    def _within(self, centre: float, reach: float) -> slice:
+        """The pixels of one axis that are so near to a place that a thing may cover them."""
+        low, high = ((centre + sign * reach + 1) * self.side / 2 for sign in (-1, 1))
         return slice(max(int(low) - 1, 0), max(int(high) + 2, 0))
 
 

@@ -31,7 +31,8 @@ def pixel_tokens(
     def cut(pixels: Tensor) -> Tensor:
         grid = backbone.grid(pixels)
         clip = pixels.cpu() if change is None else change(pixels.cpu())
-        return _patches(clip, grid if clip.shape[2] > 1 else grid._replace(t=1), backbone.width).half()
+        width = getattr(backbone, "representation_width", backbone.width)
+        return _patches(clip, grid if clip.shape[2] > 1 else grid._replace(t=1), width).half()
 
     return collect(cut, source, reading, rows)
 

@@ -84,7 +84,7 @@ def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Ten
 
     def encode(pixels: Tensor) -> Tensor:
         with autocast(pixels.device, reading.precision):
-            return pool(backbone(pixels))
+            return pool(represented(backbone, pixels))
 
     with undisturbed(backbone):
         return collect(encode, source, reading, rows)
@@ -98,7 +98,7 @@ def tokens(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Tens
 
     def encode(pixels: Tensor) -> Tensor:
         with autocast(pixels.device, reading.precision):
-            return _last(backbone(pixels)).half()
+            return _last(represented(backbone, pixels)).half()
 
     with undisturbed(backbone):
         return collect(encode, source, reading, rows)
@@ -131,6 +131,11 @@ def moving(source: Source, reading: Reading, rows: Int[Tensor, "n"]) -> bool:
     data = Reading(dict(reading.data) | {"workers": 0})
     with contextlib.closing(_batches(source, data, rows[:1])) as batches:
         return next(batches).views[0].shape[2] > 1
+
+
+def represented(backbone: nn.Module, pixels: Float[Tensor, "B C T H W"]) -> Features:
+    """Features; those before an expander, where the backbone tells them apart."""
+    return getattr(backbone, "represent", backbone)(pixels)
 
 
 def pool(features: Features) -> Float[Tensor, "B D"]:

@@ -62,7 +62,9 @@ def lines(result: dict[str, Any]) -> list[str]:
 
 def remarks(result: dict[str, Any]) -> list[str]:
     """What has to be known to read the table: the data, what was chosen, and what went wrong."""
-    said = [f"test: {result['test']['text']}", f"fit:  {result['fit']['text']}"]
+    label, classes = result["label"], result["classes"]
+    said = [f"top-1 for label {label}, one of {classes} values: chance is {1 / classes:.3f} where they are balanced"]
+    said += [f"test: {result['test']['text']}", f"fit:  {result['fit']['text']}"]
     cells = {name: next(row[name] for row in result["rows"]) for name in result["protocols"]}
     if "knn" in cells:
         said.append("knn: k = {k}, temperature {temperature}".format(**result["protocols"]["knn"]))

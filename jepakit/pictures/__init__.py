@@ -3,9 +3,11 @@
     masks.py      context and targets, laid over pictures
     strip.py      the same of clips, as a picture that moves
     audit.py      how often every token is context and target
+    views.py      what a sample looks like to the model, and where its views were cut
     curves.py     loss, score, health and schedules, from log.jsonl
+    spectrum.py   in how many directions features vary
     features.py   patch tokens as colours
-    entry.py      ``jepakit show masks``, with ``--audit`` too
+    entry.py      ``jepakit show masks``, with ``--audit`` too, and ``show views``
 
 Every sheet is drawn in one style (style.py), written to a file, and needs no display.
 """
@@ -15,4 +17,5 @@ from jepakit.pictures.entry import audited as audited
 from jepakit.pictures.entry import command as command
 from jepakit.pictures.features import features as features
 from jepakit.pictures.masks import masks as masks
+from jepakit.pictures.spectrum import spectrum as spectrum
 from jepakit.pictures.strip import strip as strip

@@ -2,6 +2,7 @@
 
 import json
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,14 +11,20 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from jepakit.errors import DataError
-from jepakit.health import verdict
 from jepakit.pictures.style import FAINT, colour, sheet
+from jepakit.verdict import verdict
 
 HEIGHT = 1.65
 """Inches of one row of plots."""
 
 HEADROOM = 0.25
 """Share of a plot's height that is added above its curves for the legend."""
+
+FAR = 100.0
+"""Greatest over least value from which powers of ten are enough on a logarithmic axis."""
+
+COLUMNS = 120
+"""Letters of the verdict that fit side by side."""
 
 SMOOTH = 0.02
 """Share of a curve's points that its running median looks at."""
@@ -41,16 +48,23 @@ PLOTS = (
     Plot("k-NN score, held out", (("knn", "trained"),), (("knn_random", "random"), ("knn_pixels", "pixels"))),
     Plot("effective rank", (("rank", "context"), ("target_rank", "target"), ("rankme", "held out"))),
     Plot("std of features over samples", (("std", "context"), ("target_std", "target"))),
+    Plot("mean cosine of two samples", (("sample_cosine", "context"), ("target_sample_cosine", "target"))),
+    Plot(
+        "variance by direction, share",
+        (("spectrum/1", "1st"), ("spectrum/8", "8th"), ("spectrum/32", "32nd")),
+        scale="log",
+    ),
     Plot("cosine of guess and truth", (("cosine", "predictor"), ("cosine_mean", "mean token"))),
     Plot("learning rate", (("lr", "learning rate"),)),
     Plot("weight decay", (("weight_decay", "weight decay"),)),
     Plot("norm of the gradient", (("grad_norm", "norm"),), scale="log"),
-    Plot("images per second", (("images_per_second", "speed"),)),
+    Plot("samples per second", (("images_per_second", "speed"),)),
 )
 
 
-def curves(log: Path, out: Path) -> Path:
-    """Draw ``log.jsonl``: loss, score with its controls, health, schedules. What was not logged is left out.
+def curves(log: Path, out: Path, config: Mapping[str, Any] | None = None) -> Path:
+    """Draw ``log.jsonl``: loss, score with its controls, health, schedules. What was not logged is left out. Above it
+    the verdict; with the run's ``config`` a likely cause names its settings.
 
     Raises DataError where there is nothing to draw.
     """
@@ -62,8 +76,8 @@ def curves(log: Path, out: Path) -> Path:
     rows = math.ceil(len(plots) / columns)
     with sheet(HEIGHT * rows + 0.3, out) as figure:
         figure.set_layout_engine("constrained")
-        word, reason = verdict(lines)
-        figure.suptitle(f"{word}: {reason}", x=0.01, ha="left", fontsize=8, color=FAINT)
+        said = [textwrap.fill(line, COLUMNS) for line in str(verdict(lines, config)).splitlines()]
+        figure.suptitle("\n".join(said), x=0.01, ha="left", fontsize=8, color=FAINT)
         axes = figure.subplots(rows, columns, squeeze=False).flatten()
         for axis, plot in zip(axes, plots, strict=False):
             _draw(axis, plot, lines)
@@ -121,17 +135,25 @@ def _draw(axis: Axes, plot: Plot, lines: Sequence[Mapping[str, Any]]) -> None:
     _scale(axis, plot.scale)
     if len(axis.get_legend_handles_labels()[0]) > 1:
         low, high = axis.get_ylim()
-        axis.set_ylim(low, high + HEADROOM * (high - low))
+        more = (high / low) ** HEADROOM * high if plot.scale == "log" else high + HEADROOM * (high - low)
+        axis.set_ylim(low, more)
         axis.legend(loc="upper left", ncols=3, handlelength=1.2, columnspacing=1.0, borderaxespad=0.1)
 
 
 def _scale(axis: Axes, scale: str) -> None:
     """A few ticks with plain numbers on both axes."""
     axis.set_yscale(scale)
-    axis.yaxis.set_major_locator(MaxNLocator(4) if scale == "linear" else LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axis.get_ylim()
+    subs = (1.0,) if high > FAR * low else (1.0, 2.0, 5.0)
+    axis.yaxis.set_major_locator(MaxNLocator(4) if scale == "linear" else LogLocator(subs=subs))
+    axis.yaxis.set_major_formatter(FuncFormatter(plain))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+
+
+def plain(value: float, _: int = 0) -> str:
+    """A tick's number without powers."""
+    return f"{value:g}"
 
 
 def _without_doubles(shown: list[tuple[int, str, str]], lines: Sequence[Mapping[str, Any]]) -> list:

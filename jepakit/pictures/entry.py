@@ -1,4 +1,5 @@
-"""``jepakit show masks``: what a recipe would train on, before anything is trained; with ``--audit`` on average."""
+"""``jepakit show masks`` and ``show views``: what a recipe would train on, before anything is trained; with ``--audit``
+on average."""
 
 import dataclasses
 import json
@@ -22,6 +23,7 @@ from jepakit.pictures.audit import page
 from jepakit.pictures.curves import curves
 from jepakit.pictures.masks import masks
 from jepakit.pictures.strip import SUFFIXES, strip
+from jepakit.pictures.views import views
 from jepakit.protocols import Masker, Source
 from jepakit.seeds import generator
 from jepakit.starved import RULES, Finding, findings
@@ -38,7 +40,7 @@ AUDIT = {"batches": 200}
 
 
 def command(what: str, config: Mapping[str, Any], out: Path | None = None) -> Path:
-    """Draw ``masks`` (for a configuration, which need not name data) or ``curves`` (of the run that it names).
+    """Draw ``masks`` or ``views`` (for a configuration, which need not name data) or ``curves`` (of the run it names).
 
     Without ``out`` the picture goes to the run's folder ``pictures``, or here if there is no run. Masks of clips are
     drawn twice, as a sheet and as a strip that moves, and the first path is printed; with an ``out`` whose suffix is
@@ -165,8 +167,8 @@ def _asked(config: Mapping[str, Any], pictures: Tensor, out: Path) -> tuple[Any,
     """The arguments of ``masks`` and of ``strip``."""
     grid = _grid(config, *pictures.shape[1:])
     found = drawn(config, grid, len(pictures))
-    views = 1 + max(max((m.context_view, *_several(m.target_view))) for m in found)
-    return pictures if views == 1 else [pictures] * views, found, grid, out, _caption(config, grid, found)
+    count = 1 + max(max((m.context_view, *_several(m.target_view))) for m in found)
+    return pictures if count == 1 else [pictures] * count, found, grid, out, _caption(config, grid, found)
 
 
 def _caption(config: Mapping[str, Any], grid: Grid, found: Sequence[Mask]) -> str:
@@ -181,10 +183,20 @@ def _caption(config: Mapping[str, Any], grid: Grid, found: Sequence[Mask]) -> st
     return f"{name} on {sizes} tokens: context {sum(context) / len(context):.0%}, {many}"
 
 
+def _views(config: Mapping[str, Any], out: Path) -> Path:
+    """One file for each branch. Returns the last one, and prints the others."""
+    found = [
+        views({**each, "data": _data(each)}, out.with_stem(f"{out.stem}-{name}") if number else out)
+        for number, (name, each) in enumerate(branches(config).items())
+    ]
+    print("".join(f"{path}\n" for path in found[:-1]), end="")
+    return found[-1]
+
+
 def _curves(config: Mapping[str, Any], out: Path) -> Path:
     if not config.get("run"):
         raise ConfigError("show curves needs a run: run=runs/...")
-    return curves(Path(config["run"]) / "log.jsonl", out)
+    return curves(Path(config["run"]) / "log.jsonl", out, next(iter(branches(config).values())))
 
 
 def _folder(config: Mapping[str, Any]) -> Path:
@@ -207,4 +219,4 @@ def _several(view: int | tuple[int, ...]) -> tuple[int, ...]:
     return (view,) if isinstance(view, int) else view
 
 
-DRAW = {"masks": _masks, "curves": _curves}
+DRAW = {"masks": _masks, "views": _views, "curves": _curves}

@@ -36,7 +36,7 @@ def features(
         tokens, grid = encode(backbone, pictures, reading)
         maps[name] = colours(tokens).reshape(len(pictures), *grid, 3)
     assert grid is not None, "no encoder was given"
-    layout = Layout(len(pictures), ["picture", *maps], len(slices(grid)))
+    layout = Layout(len(pictures), ["clip" if pictures.shape[2] > 1 else "picture", *maps], len(slices(grid)))
     width, height = layout.size
     with sheet(height, out, width) as figure:
         for row, axes in enumerate(layout.axes(figure)):

@@ -14,14 +14,15 @@ from jepakit.log import JSONL
 from jepakit.pictures.curves import curves
 from jepakit.pictures.entry import picked, sheets_of_masks
 from jepakit.pictures.features import features
+from jepakit.pictures.spectrum import spectrum
 from jepakit.protocols import Source
 
 
 def report(
     config: Mapping[str, Any], folder: Path, backbones: Mapping[str, nn.Module], source: Source, device: torch.device
 ) -> list[Path]:
-    """Draw ``masks.png``, ``curves.png`` and ``features.png`` into the run's folder ``pictures``, of clips also the
-    moving ``masks.webp``; returns their paths.
+    """Draw ``masks.png``, ``curves.png``, ``spectrum.png`` and ``features.png`` into the run's folder ``pictures``, of
+    clips also the moving ``masks.webp``; returns their paths.
 
     Args:
         backbones: by the words that stand above their features.
@@ -29,11 +30,13 @@ def report(
             where it has any.
     """
     config = next(iter(branches(config).values()))
-    shown = picked(held_out(source) or source, config["data"]["size"])
+    unseen, reading = held_out(source) or source, Reading(config["data"], device)
+    shown = picked(unseen, config["data"]["size"])
     out = folder / "pictures"
     out.mkdir(exist_ok=True)
     return [
         *sheets_of_masks(config, shown, out / "masks.png"),
-        curves(folder / JSONL, out / "curves.png"),
-        features(backbones, shown, Reading(config["data"], device), out / "features.png"),
+        curves(folder / JSONL, out / "curves.png", config),
+        spectrum(folder / JSONL, backbones, unseen, reading, out / "spectrum.png"),
+        features(backbones, shown, reading, out / "features.png"),
     ]

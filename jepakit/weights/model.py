@@ -78,14 +78,14 @@ class Frozen(nn.Module):
         data: the settings that pictures are prepared by: ``size``, ``mean``, ``std``, and of clips ``frames``.
         about: where the weights come from: ``from``, ``weights``, ``positions``, and what the file tells of itself.
         grid: of the tokens of a picture of that size, or of a clip of so many frames.
-        width: D of the features.
+        width: D of the features, which are those before an expander.
     """
 
     def __init__(self, backbone: Backbone, data: Mapping[str, Any], about: Mapping[str, Any]):
         super().__init__()
         self.backbone, self.data, self.about = backbone.requires_grad_(False), dict(data), dict(about)
         self.grid: Grid = backbone.tokenizer.grid(*view_shape(data)[1:])
-        self.width: int = backbone.width
+        self.width: int = backbone.representation_width
         self.shown = Shown(data)
         self.eval()
 
@@ -112,7 +112,7 @@ class Frozen(nn.Module):
         """
         clips = self._clips(images)
         try:
-            return self.backbone(clips)
+            return self.backbone.represent(clips)
         except ValueError as error:
             raise ConfigError(f"{first_line(error)}; encoder.preprocess makes {self._sides()}") from error
 

@@ -38,7 +38,7 @@ def begin(
     are given that. A run that goes on is not begun: it has checkpoints of its own, and needs the file no more.
 
     Args:
-        optimizer: AdamW; its moments are taken where the file has them, for the parameters that are taken.
+        optimizer: the moments of an AdamW are taken where the file has them, for the parameters that are taken.
         say: is told what was taken, and what was not there.
 
     Raises:
@@ -52,7 +52,8 @@ def begin(
     found, who = read(path), f"start.weights={path}"
     fills, said = filling(jepa, found, parts, who)
     notes = refuse_other(found.config, config, parts, who)
-    moments = moments_of(jepa, optimizer, found, parts) if "optimizer" in parts else {}
+    like = isinstance(optimizer, torch.optim.AdamW)
+    moments = moments_of(jepa, optimizer, found, parts) if "optimizer" in parts and like else {}
     for each in fills:
         refuse_misfit(each.module.state_dict(), each.state, f"{who}, {each.who}")
     _refuse_moments(moments, found, parts, who)
@@ -63,7 +64,8 @@ def begin(
     for name, parameter in moments.items():
         optimizer.state[parameter] = _state(name, parameter, found.optimizer)
     if "optimizer" in parts:
-        said.append("moments of the optimizer" if moments else "no moments of the optimizer, which are not there")
+        none = "no moments of the optimizer, which are " + ("not there" if like else "AdamW's")
+        said.append("moments of the optimizer" if moments else none)
     say(f"starts from {path}: {', '.join(said)}")
 
 

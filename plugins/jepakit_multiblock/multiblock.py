@@ -31,6 +31,8 @@ class Multiblock:
             tokens; for ranges that are none.
     """
 
+    tiny = {"min_keep": 0}
+
     def __init__(
         self,
         targets: int = 4,

@@ -26,8 +26,11 @@ class VitEncoder(nn.Module):
             shallowest first (V-JEPA 2.1). null: the last block's alone, as tokens.
 
     Raises:
-        ValueError: where ``layers`` are no blocks, in order, up to the last one.
+        ValueError: where ``layers`` are no blocks, in order, up to the last one; at the call for tokens that are no
+            vectors of its width.
     """
+
+    tiny = {"width": 24, "depth": 1, "heads": 2, "positions": "rope"}
 
     def __init__(
         self,
@@ -55,7 +58,10 @@ class VitEncoder(nn.Module):
         if depth_scaled:
             scale_by_depth(self.blocks)
 
-    def forward(self, tokens: Float[Tensor, "B K D"], index: Int[Tensor, "B K"] | None, grid: Grid) -> Features:
+    def forward(self, tokens: Float[Tensor, "B K *D"], index: Int[Tensor, "B K"] | None, grid: Grid) -> Features:
+        if tokens.shape[2:] != (self.width,):
+            given = " x ".join(map(str, tokens.shape[2:]))
+            raise ValueError(f"vit reads tokens that are vectors of its width, {self.width}, not of {given} numbers")
         x = self.positions(tokens, index, grid)
         turn = self.positions.turn(index, grid, x) if isinstance(self.positions, Rope) else None
         levels, start = [], 0

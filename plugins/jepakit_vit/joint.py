@@ -19,6 +19,8 @@ class JointTokenizer(nn.Module):
         ValueError: where a clip's sides are not multiples of the box's.
     """
 
+    tiny = {"patch": 8}
+
     def __init__(
         self, channels: int, encoder_width: int, patch: int = 16, tubelet: int = 2, init_std: float | None = None
     ):

@@ -36,6 +36,8 @@ class VitPredictor(nn.Module):
             another number of levels, and a mask that asks for the context where it has no output for that.
     """
 
+    tiny = {"width": 24, "depth": 1, "heads": 2, "mask_tokens": 2, "positions": "rope"}
+
     def __init__(
         self,
         encoder_width: int,

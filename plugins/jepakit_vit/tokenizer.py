@@ -22,6 +22,8 @@ class PatchTokenizer(nn.Module):
         ValueError: where a clip's sides are not multiples of the box's.
     """
 
+    tiny = {"patch": 8}
+
     def __init__(
         self, channels: int, encoder_width: int, patch: int = 16, tubelet: int = 1, init_std: float | None = None
     ):

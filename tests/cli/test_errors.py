@@ -8,11 +8,11 @@ import pytest
 VERBS = "there are: train, eval, compare, features, inspect, import, export, show, plugins, data, new, doctor, demo"
 LINES = {
     ("trian",): f"no verb 'trian' (did you mean 'train'?); {VERBS}",
-    ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, data, "
-    "tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, trainer, start, logger, "
-    "evaluate, published, recipe",
+    ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, "
+    "distance_weight, data, views, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, "
+    "trainer, start, logger, evaluate, published, recipe",
     ("train", "+optim.lrr=1"): "unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, decay, "
-    "warmup, stretch, weight_decay, betas, eps, clip, clip_each, clip_after",
+    "warmup, stretch, weight_decay, betas, eps, momentum, clip, clip_each, clip_after",
     ("train", "seed=one"): "seed: Value 'one' of type 'str' could not be converted to Integer",
     ("train", "seed=1", "seed=2"): "seed is given twice: seed=1 and seed=2",
     ("train", "run=a", "run=b"): "run is given twice: run=a and run=b",
@@ -28,8 +28,8 @@ LINES = {
     ): "run= names one folder, but a sweep (-m) makes one for each job; leave it out",
     ("train", "seed=1,2"): "seed=1,2 is several values: add -m to try each, or write [...] for a list",
     ("train", "--cfg", "job", "+seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, "
-    "data, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, trainer, start, logger, "
-    "evaluate, published, recipe",
+    "distance_weight, data, views, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, "
+    "trainer, start, logger, evaluate, published, recipe",
     ("train", "--fog"): "unrecognized arguments: --fog; see jepakit train --help",
     ("train", "--config-name", "x"): "--config-name has no place here: choose with recipe=NAME or --config-dir DIR",
     ("train", "--plugin"): "--plugin needs a file: --plugin my_masker.py",
@@ -37,9 +37,12 @@ LINES = {
     ("eval",): "eval needs a run: jepakit eval run=runs/... protocol=knn",
     ("eval", "run=x", "+protocol=knn"): "+protocol=knn has no place here: write protocol=VALUE",
     ("eval", "run=nowhere"): "run=nowhere: there is no run; there are no runs yet",
-    ("show",): "show what?; there are: config, masks, curves",
-    ("show", "mask"): "show knows no 'mask' (did you mean 'masks'?); there are: config, masks, curves",
-    ("plugins", "--verbos"): "plugins knows no '--verbos' (did you mean '--verbose'?); there is: --verbose",
+    ("show",): "show what?; there are: config, masks, views, curves",
+    ("show", "mask"): "show knows no 'mask' (did you mean 'masks'?); there are: config, masks, views, curves",
+    ("plugins", "--verbos"): "plugins knows no '--verbos' (did you mean '--verbose'?); there are: --verbose, --matrix "
+    "[kind=name ...]",
+    ("plugins", "--matrix", "maskr=x"): "the matrix has no 'maskr' (did you mean 'masker'?); it has: data, tokenizer, "
+    "encoder, masker, predictor, anti_collapse",
     ("data", "chek"): "data knows no 'chek' (did you mean 'check'?); there are: check",
     ("data", "check"): "data.root is not set, and data=folder has no default: add data.root=VALUE",
     ("new", "maskr", "x"): "new knows no 'maskr' (did you mean 'masker'?); there are: masker, tokenizer, encoder, "

@@ -98,10 +98,10 @@ VIDEO = [
 COMPLETIONS = {
     "jepakit tr": ["train"],
     "jepakit ": list(VERBS),
-    "jepakit show ": ["config", "curves", "masks"],
+    "jepakit show ": ["config", "curves", "masks", "views"],
     "jepakit new ma": ["masker"],
     "jepakit data ": ["check"],
-    "jepakit plugins --v": ["--verbose"],
+    "jepakit plugins --": ["--matrix", "--verbose"],
     "jepakit train rec": ["recipe="],
     f"jepakit train --plugin {STUB} data=": ["data=folder", *VIDEO, *WORLDS],
     f"jepakit --plugin {STUB} train masker=s": ["masker=stripes"],

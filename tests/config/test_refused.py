@@ -5,8 +5,8 @@ import pytest
 STRIPES = "known: width, share, way"
 MASKERS = "there are: {maskers}"  # filled in from the catalog, which grows with what is shipped
 TOP = (
-    "known: seed, run, distance, data, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, trainer, "
-    "start, logger, evaluate, published, recipe"
+    "known: seed, run, distance, distance_weight, data, views, tokenizer, masker, encoder, predictor, anti_collapse, "
+    "branches, optim, trainer, start, logger, evaluate, published, recipe"
 )
 TARGET = "'_target_' is refused; a component is chosen by its registered name"
 
@@ -89,7 +89,7 @@ RECIPES = {
     "twice",
     "recipe=base": "data.root is not set, and data=shelf has no default: add data.root=VALUE",
     "recipe=misspelt": "recipe misspelt: unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, "
-    "decay, warmup, stretch, weight_decay, betas, eps, clip, clip_each, clip_after",
+    "decay, warmup, stretch, weight_decay, betas, eps, momentum, clip, clip_each, clip_after",
     "recipe=lost": f"no masker 'stripe' (did you mean 'stripes'?); {MASKERS}",
     "recipe=twice": "options/recipe/twice.yaml: 'still' and 'stiller' are one strategy; choose either",
     "recipe=fields": "masker.name=multiblock is no way to choose: write masker=multiblock",

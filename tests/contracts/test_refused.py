@@ -39,9 +39,9 @@ REFUSED = {
         "anti_collapse ema: *",
     ),
     "pyramid": (
-        {"encoder": {"name": "pyramid"}, "tokenizer": {"name": "whole"}, "masker": {"name": "pair"}},
-        "predictor 'vit_predictor' does not go with masker 'pair', tokenizer 'whole', encoder 'pyramid', anti_collapse "
-        "ema: vit_predictor reads tokens, the encoder gives a pyramid of 3 levels",
+        {"encoder": {"name": "pyramid"}, "tokenizer": {"name": "uncut"}, "masker": {"name": "couple"}},
+        "predictor 'vit_predictor' does not go with masker 'couple', tokenizer 'uncut', encoder 'pyramid', "
+        "anti_collapse ema: vit_predictor reads tokens, the encoder gives a pyramid of 3 levels",
     ),
     "two teachers": (
         {"anti_collapse": {"ema": {"name": "ema"}, "still": {"name": "still"}}},
@@ -131,11 +131,11 @@ def test_several_views_are_built_for_those_who_give_them(config, tmp_path):
     from jepakit.options import EvaluateOptions, LoggerOptions, OptimOptions, TrainerOptions
     from jepakit.train import Trainer
 
-    nodes = {"tokenizer": "whole", "masker": "pair", "encoder": "pooled", "predictor": "same"}
+    nodes = {"tokenizer": "uncut", "masker": "couple", "encoder": "pooled", "predictor": "same"}
     made = config(**{kind: {"name": name} for kind, name in nodes.items()}, anti_collapse={"own": {"name": "own"}})
     assert build(made).figures[""].views == 2
     options = {"optim": OptimOptions(), "trainer": TrainerOptions(), "logger": LoggerOptions()}
     made |= {key: vars(each) for key, each in options.items()} | {"evaluate": vars(EvaluateOptions()), "recipe": None}
-    with pytest.raises(ConfigError, match="^masker 'pair' asks for 2 views of a sample, the data gives 1$"):
+    with pytest.raises(ConfigError, match="^masker 'couple' asks for 2 views of a sample, the data gives 1$"):
         Trainer(made, tmp_path)
     assert not list(tmp_path.iterdir())

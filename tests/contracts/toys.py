@@ -92,6 +92,8 @@ class SamePredictor(nn.Module):
 class ActionPredictor(nn.Module):
     """What was seen, moved by an action: the condition."""
 
+    conditioned = True
+
     def __init__(self, encoder_width: int, actions: int = 2):
         super().__init__()
         self.move = nn.Linear(actions, encoder_width)
@@ -116,6 +118,8 @@ class FlowPredictor(nn.Module):
 
 class Guard(nn.Module):
     """Variance and covariance of what was seen; leaves the answer to another (C-JEPA)."""
+
+    statistics = True
 
     def __init__(self, weight: float = 1.0):
         super().__init__()
@@ -216,13 +220,13 @@ class Flat(SamePredictor):
 
 @hookimpl
 def jepakit_register(registrar: Any) -> None:
-    registrar.tokenizer("whole", Whole)
+    registrar.tokenizer("uncut", Whole)
     for name, encoder in (("any_grid", AnyGridEncoder), ("pooled", PooledEncoder), ("pyramid", PyramidEncoder)):
         registrar.encoder(name, encoder)
     for name, predictor in (("kinds", KindPredictor), ("same", SamePredictor), ("flat", Flat)):
         registrar.predictor(name, predictor)
     for name, strategy in (("guard", Guard), ("own", Own), ("still", Still)):
         registrar.anti_collapse(name, strategy)
-    for name, masker in (("two_tubes", TwoTubes), ("halves", Halves), ("pair", Pair), ("moody", Moody)):
+    for name, masker in (("two_tubes", TwoTubes), ("halves", Halves), ("couple", Pair), ("moody", Moody)):
         registrar.masker(name, masker)
     registrar.masker("overlapping", Overlapping)

@@ -13,6 +13,7 @@ import time
 import pytest
 import torch
 
+from jepakit.data.colour import COLUMN, How
 from jepakit.data.folder import Folder
 from jepakit.data.loader import Loader, evaluation_batches
 from jepakit.data.mix import permutation
@@ -165,7 +166,9 @@ def test_several_views():
     samples = Samples(World(length=5, side=16), views, seed=0, fit=True)
     parts = collate([samples[0, i] for i in range(5)])
     assert [pixels.shape for pixels in parts.pixels] == [(5, 3, 1, 8, 8), (5, 3, 1, 4, 4)]
-    assert not parts.mirrored[0].any() and parts.mirrored[1].shape == (5,)
+    assert [how.shape for how in parts.how] == [(5, len(How._fields))] * 2 and not parts.how[0][
+        :, COLUMN["mirrored"]
+    ].any()
 
 
 def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path):

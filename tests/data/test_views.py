@@ -33,8 +33,8 @@ def test_random_view_is_torchvisions_to_the_last_bit(shape):
     for seed in range(5):
         torch.manual_seed(seed)
         expected = theirs(picture[:, 0])
-        piece, mirrored = view.take(picture, torch.Generator().manual_seed(seed))
-        assert not mirrored and torch.equal(view.fit(piece)[:, 0], expected)
+        piece, how = view.take(picture, torch.Generator().manual_seed(seed))
+        assert not how.mirrored and torch.equal(view.fit(piece)[:, 0], expected)
 
 
 def test_frames_share_a_box():
@@ -48,7 +48,7 @@ def test_frames_share_a_box():
 
 def test_half_are_mirrored():
     view = RandomView(8, (0.3, 1.0), (3 / 4, 4 / 3), flip=True)
-    flips = [view.take(noise(9, 9), seeds.generator(i))[1] for i in range(400)]
+    flips = [view.take(noise(9, 9), seeds.generator(i))[1].mirrored for i in range(400)]
     assert 160 < sum(flips) < 240
 
 
@@ -93,8 +93,8 @@ def test_side_views_are_squares_from_end_to_end(shape, count):
     step = (max(height, width) - 16) // (count - 1)  # as released: resized, then cut
     for number, view in enumerate(side_views(16, count)):
         cut = whole[..., number * step :, :] if height > width else whole[..., number * step :]
-        piece, mirrored = view.take(clip, seeds.generator(0))
-        assert torch.equal(view.fit(piece), cut[..., :16, :16]) and not mirrored
+        piece, how = view.take(clip, seeds.generator(0))
+        assert torch.equal(view.fit(piece), cut[..., :16, :16]) and not how.mirrored
     assert side_views(16, 1) == (CentreView(16),)
 
 

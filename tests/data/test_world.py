@@ -12,7 +12,7 @@ from jepakit.data import open_source
 from jepakit.data.balance import spread, stir
 from jepakit.data.motion import MOTIONS
 from jepakit.data.scene import CLASSES, FOCUS, draw_things
-from jepakit.data.world import COUNT, World, outline
+from jepakit.data.world import COUNT, FARTHEST, World, outline
 from jepakit.errors import ConfigError
 from jepakit.protocols import Source
 
@@ -69,6 +69,13 @@ def test_shapes_cover_the_same_area():
     line = (np.arange(800) + 0.5) / 200 - 2
     areas = [float((outline(shape, line[None, :], line[:, None]) < 0).mean() * 16) for shape in range(3)]
     assert areas == pytest.approx([np.pi] * 3, rel=0.01)
+
+
+def test_shapes_reach_as_far_as_is_looked():
+    angles = np.linspace(0, 2 * np.pi, 720)
+    for shape, reach in enumerate(FARTHEST):
+        around, nearer = (outline(shape, r * np.cos(angles), r * np.sin(angles)) for r in (reach, 0.95 * reach))
+        assert around.min() > -1e-9 and nearer.min() < 0
 
 
 def test_any_side_shows_the_same_scene():

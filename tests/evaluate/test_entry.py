@@ -115,11 +115,12 @@ def test_test_data_never_fits(sources):
 def test_no_better_than_a_control_is_said():
     cell = {"score": 0.5, "low": 0.45, "high": 0.55, "fit": 1, "test": 1}
     good = cell | {"score": 0.7, "low": 0.65, "high": 0.75}
-    about = {part: {"text": "", "skipped": []} for part in ("fit", "test")}
+    about = {part: {"text": "", "skipped": []} for part in ("fit", "test")} | {"label": "motion", "classes": 8}
     for first, said in ((good, 0), (cell, 2)):
         rows = [{"name": name, "width": 1, "knn": first if i == 0 else cell} for i, name in enumerate(table.ROWS)]
         outcome = table.result(rows, ("knn",), Vote(), about)
         assert sum("NOT clearly better" in remark for remark in table.remarks(outcome)) == said
+        assert table.remarks(outcome)[0].startswith("top-1 for label motion, one of 8 values: chance is 0.125")
 
 
 def test_numbers_that_json_cannot_hold_become_null():

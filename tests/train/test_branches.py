@@ -97,11 +97,11 @@ def test_a_step_is_the_weighted_sum_over_branches(tmp_path):
     trainer = begun(tmp_path)
     assert (trainer.epoch_steps, [b.first for b in trainer.branches]) == (5.0, [0, 2])
     first = next(trainer.stream(0, 1))
-    assert [(each.branch.name, len(each.batch.index)) for each in first] == [("here", 8)]
+    assert [(each.branch.name, len(each.batches[0].index)) for each in first] == [("here", 8)]
     taken = next(trainer.stream(2, 3))
-    assert [(each.branch.name, each.batch.views[0].shape[-1]) for each in taken] == [("here", 16), ("there", 32)]
+    assert [(each.branch.name, each.batches[0].views[0].shape[-1]) for each in taken] == [("here", 16), ("there", 32)]
     trainer.step = 2
-    totals = [each.branch.losses(each.batch, 2, 0).total for each in taken]
+    totals = [each.branch.losses(each.batches[0], 2, 0).total for each in taken]
     wanted = torch.autograd.grad(
         0.5 * totals[0] + 2 * totals[1], [p for p in trainer.jepa.parameters() if p.requires_grad], retain_graph=True
     )

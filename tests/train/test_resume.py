@@ -8,6 +8,8 @@ from jepakit import train
 from tests.train import tiny
 
 HALF = tiny.STEPS // 2
+MIXED = {"trainer__accumulate": 2, "anti_collapse": {n: {"name": n} for n in ("ema", "vicreg", "sigreg")}}
+LARS = {"optim__name": "lars"}
 CASES = {
     "within an epoch": (HALF + 1, {}, {}),
     "between epochs": (2 * tiny.EPOCH, {}, {}),
@@ -16,6 +18,8 @@ CASES = {
     "from two workers to one": (HALF, {"data__workers": 2}, {"data__workers": 1}),
     "bf16": (HALF, {"trainer__precision": "bf16"}, {"trainer__precision": "bf16"}),
     "accumulated": (HALF - 1, {"trainer__accumulate": 2}, {"trainer__accumulate": 2}),
+    "statistics of all micro-batches": (HALF, MIXED, MIXED),
+    "LARS": (HALF, LARS, LARS),
     "clipped": (HALF, {"optim__clip": 1e-3}, {"optim__clip": 1e-3}),
 }
 
@@ -33,7 +37,8 @@ def test_stopped_and_continued(case, tmp_path, at, undisturbed):
     assert tiny.lines(tmp_path) == log
     step, again = tiny.saved(tiny.config(**then), tmp_path)
     assert step == tiny.STEPS and tiny.same(again, state)
-    assert any("exp_avg" in name for name in state) and any("teacher" in name for name in state)
+    moments = "momentum_buffer" if then == LARS else "exp_avg"
+    assert any(moments in name for name in state) and any("teacher" in name for name in state)
 
 
 def test_a_crash_goes_on_from_the_last_checkpoint(tmp_path, at, undisturbed, capsys):

@@ -53,9 +53,9 @@ def norm(tensors: list[Tensor]) -> Tensor:
 
 def test_accumulated_gradient_is_the_mean_over_micro_batches(begin):
     """Each micro-batch has masks and noise of its own, so that a large batch at once is another sum than this one."""
-    trainer, batches = begin(data__batch_size=4, trainer__accumulate=4)
+    trainer, ((branch, batches),) = begin(data__batch_size=4, trainer__accumulate=4)
     totals = []
-    for _, number, batch in batches:
+    for number, batch in enumerate(batches):
         figure = trainer.branches[0].figure
         masks = figure.masker(figure.grid, 4, seeds.generator("masks", 0, 0, number))
         torch.manual_seed(seeds.key("noise", 0, 0, number))
@@ -63,7 +63,7 @@ def test_accumulated_gradient_is_the_mean_over_micro_batches(begin):
     expected = torch.autograd.grad(
         torch.stack(totals).mean(), [p for p in trainer.jepa.parameters() if p.requires_grad]
     )
-    found, values = gradients(trainer, batches)
+    found, values = gradients(trainer, [Taken(branch, batches)])
     assert len(batches) == 4 and len({total.item() for total in totals}) == 4
     torch.testing.assert_close(found, list(expected))
     torch.testing.assert_close(values["loss"], torch.stack(totals).mean().detach())

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from jepakit import checkpoint
 from jepakit.build import build
-from jepakit.optim import adamw
+from jepakit.optim import make_optimizer
 from jepakit.options import DataOptions, EvaluateOptions, LoggerOptions, OptimOptions, StartOptions, TrainerOptions
 
 EPOCH = 5
@@ -61,7 +61,7 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def saved(made: dict[str, Any], folder: Path) -> tuple[int, dict[str, Tensor]]:
     """The step of a run's newest checkpoint and every tensor in it: parameters, teacher, optimiser's state."""
     jepa = build(made, made["trainer"]["steps"]).jepa.train()
-    optimizer = adamw(jepa, made["optim"])
+    optimizer = make_optimizer(jepa, made["optim"])
     step = checkpoint.restore(folder, jepa, optimizer)
     names = {id(parameter): name for name, parameter in jepa.named_parameters()}
     moments = {f"{names[id(p)]}.{key}": v for p, state in optimizer.state.items() for key, v in state.items()}

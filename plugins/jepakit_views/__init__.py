@@ -1,0 +1,14 @@
+"""Masks of whole views: which view of a sample is asked about which others.
+
+Papers: VICReg (arXiv 2105.04906), VICRegL (arXiv 2210.01571), LeJEPA (arXiv 2511.08544).
+"""
+
+from typing import Any
+
+from jepakit import hookimpl
+
+
+@hookimpl
+def jepakit_register(registrar: Any) -> None:
+    registrar.masker("pair", "jepakit_views.views:Pair")
+    registrar.masker("mean", "jepakit_views.views:Mean")

@@ -1,0 +1,117 @@
+"""Parts keep their contracts, at tiny sizes."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from jepakit_timm.encoder import TimmEncoder
+from jepakit_timm.identity import Identity
+from jepakit_timm.whole import Whole
+from torch import nn
+
+from jepakit import testing
+from jepakit.jepa import Backbone
+from jepakit.types import Grid, Mask
+
+WHOLE = Mask(None, None, 0, 1)
+CONFIGS = Path(__file__).parents[2] / "plugins" / "jepakit_timm" / "configs" / "encoder"
+VARIANTS = {
+    "convnext_small": (768, 768),
+    "convnext_small_vicregl": (768, 8192),
+    "resnet18_small": (512, 1024),
+    "resnet50": (2048, 2048),
+    "resnet50_vicreg": (2048, 8192),
+    "resnet50_vicregl": (2048, 8192),
+    "vit_large14": (1024, 512),
+    "vit_small8": (512, 16),
+    "vit_small_image": (192, 64),
+    "vit_small_image_vicreg": (192, 512),
+    "vit_small_image_vicregl": (192, 512),
+}
+"""Widths of representation and embedding."""
+
+
+@pytest.mark.parametrize("stride", [None, 8])
+@pytest.mark.parametrize("shape", [(3, 1, 32, 32), (3, 4, 16, 24)])
+def test_whole(stride, shape):
+    testing.check_tokenizer(Whole(stride), shape)
+
+
+@pytest.mark.parametrize("gives", ["pooled", "tokens", "pyramid", "both"])
+@pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext"])
+def test_encoder(model, gives):
+    testing.check_encoder(TimmEncoder(model=model, gives=gives))
+
+
+@pytest.mark.parametrize("norm", ["bn", "ln"])
+def test_encoder_with_expanders(norm):
+    made = TimmEncoder(model="test_resnet", gives="both", expander=(8, 6), token_expander=(5,), expander_norm=norm)
+    assert made.width == 6 and made.representation_width == 96
+    testing.check_encoder(made)
+
+
+def test_the_representation_is_held_to_its_width():
+    made = TimmEncoder(model="test_resnet", expander=(8,))
+    made.representation_width = 8
+    with pytest.raises(AssertionError, match="it is 96 wide, representation_width says 8"):
+        testing.check_encoder(made)
+
+
+def test_what_features_do_not_depend_on_is_left_out():
+    """A ConvNeXt's last norm is that of its pooled vector."""
+    names = {
+        g: {n for n, _ in TimmEncoder(model="test_convnext", gives=g).named_parameters()} for g in ("pooled", "tokens")
+    }
+    assert {name.removeprefix("body.model.") for name in names["pooled"] - names["tokens"]} == {
+        "head.norm.weight",
+        "head.norm.bias",
+    }
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_variants(name):
+    """At their real size, without content."""
+    body = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text("utf-8"))
+    body = {key: tuple(value) if isinstance(value, list) else value for key, value in body.items() if key != "name"}
+    with torch.device("meta"):
+        made = TimmEncoder(**body)
+    assert (made.representation_width, made.width) == VARIANTS[name]
+    last = made.expanders[-1].layers[-1] if "expander" in body else None
+    assert last is None or (last.bias is not None) == name.startswith("vit")  # LeJEPA has one, VICReg none
+
+
+def test_every_variant_is_looked_at():
+    assert {path.stem for path in CONFIGS.glob("*.yaml")} == set(VARIANTS)
+
+
+def test_identity():
+    seen = torch.randn(2, 5, 4)
+    assert torch.equal(Identity()(seen, WHOLE, Grid(1, 1, 5)), seen[:, None])
+    levels = Identity()((seen, seen[:, :1]), WHOLE, Grid(1, 1, 5))
+    assert [level.shape for level in levels] == [(2, 1, 5, 4), (2, 1, 1, 4)]
+    with pytest.raises(ValueError, match="identity says again what was seen"):
+        Identity()(seen, Mask(None, torch.zeros(2, 1, 1, dtype=torch.long)), Grid(1, 1, 5))
+    with pytest.raises(ValueError, match="identity takes no condition"):
+        Identity()(seen, WHOLE, Grid(1, 1, 5), torch.ones(2))
+
+
+def test_views_may_have_any_size():
+    convnet = Backbone(Whole(), TimmEncoder(model="test_resnet"))
+    transformer = Backbone(
+        Whole(16), TimmEncoder(model="test_vit", gives="tokens", model_args={"dynamic_img_size": True})
+    )
+    for side in (32, 64):
+        assert convnet(torch.randn(2, 3, 1, side, side)).shape == (2, 1, 96)
+        assert transformer(torch.randn(2, 3, 1, side, side)).shape == (2, (side // 16) ** 2, 64)
+
+
+def test_a_backbone_without_an_expander_represents_what_it_gives():
+    class Mean(nn.Module):
+        width = 3
+
+        def forward(self, tokens, index, grid):
+            return tokens.mean((-2, -1))
+
+    backbone, pixels = Backbone(Whole(), Mean()), torch.randn(2, 3, 1, 8, 8)
+    assert torch.equal(backbone.represent(pixels), backbone(pixels)) and backbone.representation_width == 3
