@@ -123,9 +123,13 @@ class $cls(nn.Module):
 ANTI_COLLAPSE = '''import torch
 from torch import nn
 
+from jepakit.statistics import average
+
 
 class $cls(nn.Module):
     """The backbone answers itself, and is forbidden to answer everything with the same."""
+
+    statistics = True  # of the samples of a step: it is shown those of all micro-batches at once
 
     def __init__(self, weight: float = 1.0):
         super().__init__()
@@ -138,7 +142,9 @@ class $cls(nn.Module):
         return backbone(view)  # None instead leaves the answer to another strategy
 
     def penalty(self, seen, guess, truth):
-        std = seen.flatten(0, 1).var(0, unbiased=False).add(1e-4).sqrt()  # D
+        tokens = seen.flatten(0, 1)  # those of all processes have a part in an average
+        variance = average((tokens - average(tokens)[1]).square())[1]  # D
+        std = variance.add(1e-4).sqrt()
         return {"$name": self.weight * torch.relu(1 - std).mean()}
 
     def after_step(self, backbone, step):

@@ -13,3 +13,4 @@ def jepakit_register(registrar: Any) -> None:
     registrar.tokenizer("whole", "jepakit_timm.whole:Whole")
     registrar.encoder("timm", "jepakit_timm.encoder:TimmEncoder")
     registrar.predictor("identity", "jepakit_timm.identity:Identity")
+    registrar.predictor("projector", "jepakit_timm.projector:Projector")

@@ -181,7 +181,7 @@ def test_a_table_with_controls_and_what_was_chosen(run, capsys):  # noqa: F811
 def test_a_grid_that_may_be_too_small_is_said(lr, edge):
     tried = [{"lr": each, "weight_decay": 0.1, "held_out": 0.5} for each in (1e-2, 1e-3, 1e-4)]
     cell = {"score": 0.5, "low": 0.4, "high": 0.6, "lr": lr, "weight_decay": 0.1, "tried": tried}
-    about = {part: {"text": "", "skipped": []} for part in ("fit", "test")}
+    about = {part: {"text": "", "skipped": []} for part in ("fit", "test")} | {"label": "class", "classes": 9}
     rows = [{"name": name, "attentive": cell} for name in table.ROWS]
     said = table.remarks(table.result(rows, ("attentive",), Settings(), about))
     assert sum("edge of the grid" in remark for remark in said) == edge * len(rows)

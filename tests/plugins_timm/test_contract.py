@@ -7,6 +7,7 @@ import torch
 import yaml
 from jepakit_timm.encoder import TimmEncoder
 from jepakit_timm.identity import Identity
+from jepakit_timm.projector import Projector
 from jepakit_timm.whole import Whole
 from torch import nn
 
@@ -78,7 +79,9 @@ def test_variants(name):
         made = TimmEncoder(**body)
     assert (made.representation_width, made.width) == VARIANTS[name]
     last = made.expanders[-1].layers[-1] if "expander" in body else None
-    assert last is None or (last.bias is not None) == name.startswith("vit")  # LeJEPA has one, VICReg none
+    assert last is None or (last.bias is not None) == (
+        name.startswith("vit") and "vicreg" not in name
+    )  # LeJEPA has one, VICReg none
 
 
 def test_every_variant_is_looked_at():
@@ -94,6 +97,18 @@ def test_identity():
         Identity()(seen, Mask(None, torch.zeros(2, 1, 1, dtype=torch.long)), Grid(1, 1, 5))
     with pytest.raises(ValueError, match="identity takes no condition"):
         Identity()(seen, WHOLE, Grid(1, 1, 5), torch.ones(2))
+
+
+@pytest.mark.parametrize("norm", ["bn", "ln"])
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 6)])
+def test_projector(hidden, norm):
+    made = Projector(4, 3, hidden, norm)
+    testing.check_predictor(made, torch.randn(2, 4, 4), width=3)
+    assert len([each for each in made.layers.layers if isinstance(each, nn.Linear)]) == len(hidden) + 1
+    with pytest.raises(ValueError, match="projector guesses each token from itself"):
+        made(torch.randn(2, 5, 4), Mask(None, torch.zeros(2, 1, 1, dtype=torch.long)), Grid(1, 1, 5))
+    with pytest.raises(ValueError, match="projector reads tokens of one width, the encoder gives a pyramid of 2"):
+        made((torch.randn(2, 5, 4), torch.randn(2, 1, 4)), WHOLE, Grid(1, 1, 5))
 
 
 def test_views_may_have_any_size():
