@@ -8,13 +8,14 @@ from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate import sheet
 from jepakit.evaluate.differences import differences
 from jepakit.evaluate.published import beside, of_recipe
-from jepakit.evaluate.recorded import Kind, Recorded, Score, read
+from jepakit.evaluate.recorded import SPEED, Kind, Recorded, Score, read
 from jepakit.evaluate.sheet import Part, Sheet, text
 
 OPTIONS = ("published", "protocol", "out")
-SHORT = {"random encoder": "random", "raw pixels": "pixels"}
-COURSE = {"knn": "knn in training", "rankme": "RankMe", "rank": "rank of a batch"}
+SHORT = {"random encoder": "random", "raw pixels": "pixels", "mean frame": "mean", "frame difference": "difference"}
+COURSE = {"knn": "knn in training", "rankme": "RankMe", "rank": "rank of a batch", SPEED: "samples/s"}
 """Figures of the log that are shown, by key."""
+FORMATS = {"knn": ".3f", SPEED: ".0f"}
 
 
 def command(argv: list[str], files: list[Path]) -> int:
@@ -210,7 +211,8 @@ def _said(value: Any) -> str:
 
 
 def _course(found: Sequence[Recorded]) -> Part:
-    """Last figures of the log, and how far each run came. A batch's rank stands in only where none has RankMe."""
+    """Last figures of the log, the median of its pace, and how far each run came. A batch's rank stands in only where
+    none has RankMe."""
     keys = [key for key in COURSE if any(key in run.log for run in found)]
     keys = [key for key in keys if key != "rank" or "rankme" not in keys]
     rows = [[*(_figure(run.log, key) for key in keys), _progress(run)] for run in found]
@@ -224,7 +226,7 @@ def _course(found: Sequence[Recorded]) -> Part:
 def _figure(log: Mapping[str, Any], key: str) -> str:
     if log.get(key) is None:
         return "nan" if key in log else "-"
-    return f"{log[key]:.3f}" if key == "knn" else f"{log[key]:.1f}"
+    return f"{log[key]:{FORMATS.get(key, '.1f')}}"
 
 
 def _progress(run: Recorded) -> str:

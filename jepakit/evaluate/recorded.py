@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import yaml
@@ -16,6 +17,7 @@ from jepakit.strict import flatten
 
 FORMAT = 1
 """Of the lines of results.jsonl that are read here."""
+SPEED = "images_per_second"
 
 
 class Kind(NamedTuple):
@@ -37,7 +39,8 @@ class Score(NamedTuple):
 
 
 class Recorded(NamedTuple):
-    """A run as its folder tells it: newest score of each kind, newest value of each key of the log."""
+    """A run as its folder tells it: newest score of each kind, newest value of each key of the log, of its pace the
+    median."""
 
     name: str
     folder: Path
@@ -74,8 +77,11 @@ def _run(folder: Path, name: str) -> Recorded:
     remarks: list[str] = []
     scores = _scores(folder / "evaluate" / "results.jsonl", remarks)
     log: dict[str, Any] = {}
+    speeds: list[float] = []
     for _, line in _lines(folder / "log.jsonl", remarks):
         log |= line
+        speeds += [line[SPEED]] if line.get(SPEED) else []
+    log |= {SPEED: median(speeds)} if speeds else {}
     finished = (folder / "finished").exists()
     return Recorded(name, folder, config, settings(config), scores, log, finished, remarks)
 

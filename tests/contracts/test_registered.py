@@ -23,6 +23,8 @@ VIEW_SHAPE = (3, 1, 16, 16)
 """Of a view that a tokenizer of patches of four pixels cuts into ``GRID``."""
 SMALL = {"depth": 1}
 """Arguments that are cut down to this: the contract does not hang on them, the time does."""
+SMALL_MODELS = {"resnet": "test_resnet", "vit": "test_vit", "convnext": "test_convnext"}
+"""timm's own for tests, in place of those that begin so. tests/plugins_timm builds variants at their real size."""
 GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
 SHAPES = (SHAPE, (3, 1, 56, 56), (3, 4, 64, 64))
 SOURCES: dict[str, dict[str, Any]] = {
@@ -49,6 +51,10 @@ def node(group: str, name: str) -> dict[str, Any]:
     found: Any = OmegaConf.to_container(catalog().body(option)) if option.file else {"name": name}
     known = {each.name: each.default for each in discover().get(GROUPS[group], found["name"]).arguments()}
     found |= {key: min(most, found.get(key, known[key])) for key, most in SMALL.items() if key in known}
+    if "model" in known:
+        begun = found.get("model", known["model"])
+        found["model"] = next(small for large, small in SMALL_MODELS.items() if begun.startswith(large))
+        found |= {"model_args": {}, "size": None} | {k: [8] for k in ("expander", "token_expander") if found.get(k)}
     return found | ({"layers": [0]} if found.get("layers") else {})  # the only one that is left
 
 

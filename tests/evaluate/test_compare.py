@@ -98,6 +98,14 @@ def test_table(sweep, said):
     assert said(f"{sweep}/0", f"{sweep}/1", f"{sweep}/2", sweep) == TABLE.splitlines()
 
 
+def test_pace_is_the_median_of_the_log(run, said):
+    for name, speeds in {"a": (90.0, 5.0, 100.4), "b": (80.0, None)}.items():
+        run(name, [result({"linear": 0.5})], [{"step": i, "images_per_second": v} for i, v in enumerate(speeds, 1)])
+    header, first, second, *_ = said("a", "b")
+    place = header.index("samples/s")
+    assert (first[place:].split()[0], second[place:].split()[0]) == ("90", "80")
+
+
 def test_markdown_and_csv(sweep, said, tmp_path):
     assert said(sweep, "out=t.md", "protocol=linear")[-1] == "written to t.md"
     lines = Path("t.md").read_text().splitlines()

@@ -78,6 +78,7 @@ def test_partners(whole):
 
 def test_the_command_prints_them(capsys):
     asked = "masker=pair,multiblock encoder=vit tokenizer=patch anti_collapse=vicreg,pixels data=pictures"
+    asked += " predictor=vit_predictor,identity"
     assert main(["plugins", "--matrix", *asked.split()]) == 0
     out, err = capsys.readouterr()
     assert not err and out.startswith("5 of 8 combinations work: 5 on pictures\n\n")
