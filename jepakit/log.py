@@ -15,7 +15,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from jepakit.errors import ConfigError
+from jepakit.errors import ConfigError, DataError
 
 JSONL, TEXT = "log.jsonl", "log.txt"
 SHOWN = {"loss": "{:.4f}", "lr": "{:.2e}", "std": "{:.3f}", "rank": "{:.1f}", "cosine": "{:.3f}", "knn": "{:.3f}"}
@@ -120,6 +120,21 @@ class Log:
             self._wandb.finish()
         self._jsonl.close()
         self._text.close()
+
+
+def read(log: Path) -> list[dict[str, Any]]:
+    """The lines of a log. A last line that was cut off is passed over; any other bad line is a DataError."""
+    if not log.is_file():
+        raise DataError(f"{log}: there is no such log")
+    lines: list[dict[str, Any]] = []
+    texts = log.read_text("utf-8").splitlines()
+    for number, text in enumerate(texts, 1):
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError:
+            if number < len(texts):
+                raise DataError(f"{log}, line {number}: not JSON") from None
+    return lines
 
 
 def keep_until(path: Path, step: int) -> None:

@@ -21,9 +21,8 @@ from jepakit.evaluate.data import held_out
 from jepakit.evaluate.features import Reading
 from jepakit.evaluate.monitor import Monitor
 from jepakit.evaluate.protocols import Vote
-from jepakit.log import JSONL, Log
+from jepakit.log import JSONL, Log, read
 from jepakit.optim import make_optimizer, set_schedules
-from jepakit.pictures.curves import read
 from jepakit.pictures.report import report
 from jepakit.protocols import Source
 from jepakit.scaling import Step

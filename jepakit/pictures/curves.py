@@ -1,6 +1,5 @@
 """The course of a run: is it learning, is it collapsing?"""
 
-import json
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from jepakit.errors import DataError
+from jepakit.log import read
 from jepakit.pictures.style import FAINT, colour, sheet
 from jepakit.verdict import verdict
 
@@ -86,21 +86,6 @@ def curves(log: Path, out: Path, config: Mapping[str, Any] | None = None) -> Pat
         for axis in axes[max(len(plots) - columns, 0) : len(plots)]:
             axis.set_xlabel("step")
     return out
-
-
-def read(log: Path) -> list[dict[str, Any]]:
-    """The lines of a log. A last line that was cut off is passed over; any other bad line is a DataError."""
-    if not log.is_file():
-        raise DataError(f"{log}: there is no such log")
-    lines: list[dict[str, Any]] = []
-    texts = log.read_text("utf-8").splitlines()
-    for number, text in enumerate(texts, 1):
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            if number < len(texts):
-                raise DataError(f"{log}, line {number}: not JSON") from None
-    return lines
 
 
 def points(lines: Sequence[Mapping[str, Any]], key: str) -> tuple[list[int], list[float]]:

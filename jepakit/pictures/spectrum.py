@@ -11,7 +11,8 @@ from torch import nn
 from jepakit.evaluate.features import Reading, extract, samples
 from jepakit.health import effective_rank
 from jepakit.health import spectrum as shares
-from jepakit.pictures.curves import plain, read
+from jepakit.log import read
+from jepakit.pictures.curves import plain
 from jepakit.pictures.style import colour, sheet
 from jepakit.protocols import Source
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from jepakit.errors import ConfigError, DataError
 from jepakit.evaluate import Reading
+from jepakit.log import read
 from jepakit.pictures import command, curves, features, masks
-from jepakit.pictures.curves import points, read
+from jepakit.pictures.curves import points
 from jepakit.pictures.features import colours
 from jepakit.pictures.panels import cells, first_frame, frame, slices, time_slice, veil
 from jepakit.types import Grid, Mask

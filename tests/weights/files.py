@@ -149,6 +149,21 @@ def same(one: Weights, other: Weights, *parts: str) -> None:
             assert tensor.dtype == theirs[name].dtype and torch.equal(tensor, theirs[name]), f"{part} {name}"
 
 
+def same_checkpoint(before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Two of the released training code: every tensor in its order, the numbers of the optimiser, every value."""
+    assert before.keys() == after.keys()
+    for part in ("encoder", "target_encoder", "predictor"):
+        assert list(before[part]) == list(after[part])
+        assert all(torch.equal(tensor, after[part][name]) for name, tensor in before[part].items())
+    assert before["opt"]["state"].keys() == after["opt"]["state"].keys()
+    for number, state in before["opt"]["state"].items():
+        assert all(torch.equal(tensor, after["opt"]["state"][number][key]) for key, tensor in state.items())
+    groups = [[{**g, "betas": list(g["betas"])} for g in each["opt"]["param_groups"]] for each in (before, after)]
+    assert groups[0] == groups[1]
+    rest = before.keys() - {"encoder", "target_encoder", "predictor", "opt"}
+    assert {key: before[key] for key in rest} == {key: after[key] for key in rest}
+
+
 def _flat(found: dict[str, Any]) -> dict[str, Tensor]:
     inner = {f"{k}/{name}": v for k, each in found.items() if isinstance(each, dict) for name, v in each.items()}
     return inner or found

@@ -65,17 +65,7 @@ def test_released_checkpoint(through, tmp_path):
         place = files.exported(place, to, f"way{number}", **({"heads": 3, "predictor_heads": 2} if not number else {}))
     before, after = (torch.load(f, weights_only=True) for f in (files.meta(tmp_path), files.exported(place, "meta")))
     assert json.loads(after.pop("jepakit_config"))["weights"] == "target"
-    assert before.keys() == after.keys()
-    for part in ("encoder", "target_encoder", "predictor"):
-        assert list(before[part]) == list(after[part])
-        assert all(torch.equal(tensor, after[part][name]) for name, tensor in before[part].items())
-    assert before["opt"]["state"].keys() == after["opt"]["state"].keys()
-    for number, state in before["opt"]["state"].items():
-        assert all(torch.equal(tensor, after["opt"]["state"][number][key]) for key, tensor in state.items())
-    groups = [[{**g, "betas": list(g["betas"])} for g in each["opt"]["param_groups"]] for each in (before, after)]
-    assert groups[0] == groups[1]
-    rest = before.keys() - {"encoder", "target_encoder", "predictor", "opt"}
-    assert {key: before[key] for key in rest} == {key: after[key] for key in rest}
+    files.same_checkpoint(before, after)
 
 
 def test_the_released_optimiser_goes_on(tmp_path):

@@ -177,13 +177,17 @@ def model_config(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict
 
 
 def processor(weights: Weights) -> dict[str, Any]:
-    """``preprocessor_config.json``: resized by the short side, centre cropped, as evaluations here see a picture.
+    """``preprocessor_config.json``."""
+    return {"image_processor_type": "ViTImageProcessor", **preprocessing(weights)}
 
-    A picture that has the size already is resized and cropped all the same, unlike here.
+
+def preprocessing(weights: Weights) -> dict[str, Any]:
+    """Of a picture or frame: resized by the short side, centre cropped, as evaluations here see it.
+
+    One that has the size already is resized and cropped all the same, unlike here.
     """
     data, view = weights.config["data"], weights.about.get("view", {})
     return {
-        "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
         "size": {"shortest_edge": view.get("resize", data["size"])},
         "resample": BILINEAR,

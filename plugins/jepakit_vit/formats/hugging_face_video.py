@@ -17,7 +17,7 @@ from torch import Tensor
 from jepakit.protocols import Content
 from jepakit.types import Weights
 from jepakit_vit.block import NORM_EPS
-from jepakit_vit.formats.hugging_face import BILINEAR, SPLIT, card, dump
+from jepakit_vit.formats.hugging_face import SPLIT, card, dump, preprocessing
 from jepakit_vit.formats.names import State, ours, refuse, theirs
 from jepakit_vit.formats.settings import KEY, backbone_settings, carried, carry, predictor_settings, ratio
 from jepakit_vit.formats.vjepa import FPS, TURNED, layout
@@ -190,22 +190,8 @@ def model_config(config: Mapping[str, Any], encoder: State, predictor: State) ->
 
 
 def processor(weights: Weights) -> dict[str, Any]:
-    """``video_preprocessor_config.json``: frames as evaluations here see them, all that it is given."""
-    data, view = weights.config["data"], weights.about.get("view", {})
-    return {
-        "video_processor_type": "VJEPA2VideoProcessor",
-        "do_resize": True,
-        "size": {"shortest_edge": view.get("resize", data["size"])},
-        "resample": BILINEAR,
-        "do_center_crop": True,
-        "crop_size": {"height": data["size"], "width": data["size"]},
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "do_sample_frames": False,
-        "image_mean": list(data["mean"]),
-        "image_std": list(data["std"]),
-    }
+    """``video_preprocessor_config.json``: all frames that it is given."""
+    return {"video_processor_type": "VJEPA2VideoProcessor", "do_sample_frames": False, **preprocessing(weights)}
 
 
 def _named(name: str, prefix: str) -> str:
