@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from jepakit.data.loader import Loader
 from jepakit.data.quarantine import NAME, Quarantine
 from jepakit.device import autocast
 from jepakit.errors import ConfigError
+from jepakit.options import BranchOptions
 from jepakit.protocols import Source
 from jepakit.types import Batch, Features, Losses, Mask, Outcome, rows, to_device
 
@@ -26,7 +27,8 @@ class Branch:
     """A figure and what feeds it.
 
     ``name`` is empty where the run has no branches; ``config`` is its own, as if there were no other; ``first`` is the
-    first step that it takes part in, with ``accumulate`` micro-batches each; ``weight`` scales its losses.
+    first step that it takes part in, with ``accumulate`` micro-batches each; ``weight`` scales its losses. What it has
+    for itself is trained at the rate ``lr``, its gradient no longer than ``clip`` (None: as all else).
     """
 
     name: str
@@ -37,11 +39,12 @@ class Branch:
     accumulate: int
     first: int = 0
     weight: float = 1.0
+    lr: float | None = None
+    clip: float | None = None
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
-        """Those of steps ``start`` to ``stop - 1`` of the run; the branch's own count begins where it joins."""
-        start, stop = (max(0, step - self.first) * self.accumulate for step in (start, stop))
-        return self.loader.batches(start, stop)
+        """Those of its own steps ``start`` to ``stop - 1``, of which the first is the one where it joins."""
+        return self.loader.batches(start * self.accumulate, stop * self.accumulate)
 
     @property
     def joins(self) -> bool:
@@ -120,6 +123,34 @@ class Branch:
         return {f"{self.name}/{name}" if self.name else name: value for name, value in values.items()}
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Which branches a step is of: all that have joined, or one of them after the other."""
+
+    branches: Sequence[Branch]
+    alternate: bool = False
+
+    def __call__(self, step: int) -> list[Branch]:
+        """Those of a step of the run."""
+        there = [branch for branch in self.branches if branch.first <= step]
+        return [there[step % len(there)]] if self.alternate and there else there
+
+    def before(self, branch: Branch, step: int) -> int:
+        """How many steps before ``step`` of the run were the branch's."""
+        if not self.alternate:
+            return max(0, step - branch.first)
+        joins = sorted({min(each.first, step) for each in self.branches} | {step})
+        return sum(self._between(branch, *span) for span in itertools.pairwise(joins))
+
+    def _between(self, branch: Branch, start: int, stop: int) -> int:
+        """Of some steps, within which none joins, those whose turn is the branch's."""
+        there = [each for each in self.branches if each.first <= start]
+        if branch not in there:
+            return 0
+        begun, ended = (-(-(step - there.index(branch)) // len(there)) for step in (start, stop))
+        return ended - begun
+
+
 class Taken(NamedTuple):
     """What a step takes of a branch."""
 
@@ -156,9 +187,9 @@ def assemble(
         if figure.views > (given := len(loader.views)):
             asks = f"masker {each['masker']['name']!r} asks for {figure.views} views of a sample"
             raise ConfigError(f"{asks}, the data gives {given}")
-        options = config["branches"][name] if name else {"data": None, "start": 0, "weight": 1.0}
+        options = config["branches"][name] if name else asdict(BranchOptions())
         listed = f"quarantine-{name}.jsonl" if options["data"] else NAME
         quarantine = Quarantine(out, each["data"]["max_bad"], len(loader.source), listed)
-        first, weight = int(options["start"] * epoch_steps), options["weight"]
-        found.append(Branch(name, each, figure, loader, quarantine, accumulate, first, weight))
+        first, rest = int(options["start"] * epoch_steps), (options[key] for key in ("weight", "lr", "clip"))
+        found.append(Branch(name, each, figure, loader, quarantine, accumulate, first, *rest))
     return found

@@ -12,6 +12,8 @@ from jepakit.errors import ConfigError
 
 PARTS = ("data", "masker", "predictor", "anti_collapse")
 """What a branch may have for itself."""
+SETTINGS = ("distance", "distance_weight", "distance_levels", "views")
+"""And what of it is no part."""
 
 
 def branches(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -25,7 +27,7 @@ def branches(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def own(branch: Mapping[str, Any]) -> dict[str, Any]:
     """What of ``branches.<name>`` takes the place of the top level's."""
-    return {key: branch[key] for key in (*PARTS, "distance", "distance_weight") if branch.get(key) is not None}
+    return {key: branch[key] for key in (*PARTS, *SETTINGS) if branch.get(key) not in (None, {})}
 
 
 def place(name: str, path: str) -> str:

@@ -88,10 +88,11 @@ def _figure(
     config: Mapping[str, Any], backbone: Backbone, own: list[str], shared: dict[str, Any], length: tuple[int, float]
 ) -> Figure:
     """A branch; what is not its ``own`` is ``shared``. ``length``: steps of the run, and the batch's ratio."""
-    shape, (steps, ratio) = view_shape(config["data"]), length
+    shape, (steps, ratio) = seen_shape(config), length
     grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", backbone.tokenizer.grid, *shape[1:])
     known = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid, "view_shape": shape}
-    known["batch_ratio"] = ratio
+    known |= {"batch_ratio": ratio, "encoder_widths": getattr(backbone.encoder, "widths", (backbone.width,))}
+    known |= {"pixel_mean": tuple(config["data"]["mean"]), "pixel_std": tuple(config["data"]["std"])}
 
     def part(kind: str, create: Callable[[], Any]) -> Any:
         if kind in own:
@@ -110,7 +111,8 @@ def _figure(
     known["target_width"] = anti_collapse.width(backbone)
     predictor = part("predictor", lambda: make("predictor", config["predictor"], **known))
     masker = make("masker", config["masker"], **known)
-    jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"], config.get("distance_weight", 1.0)))
+    scales = config.get("distance_weight", 1.0), config.get("distance_levels")
+    jepa = Jepa(backbone, predictor, anti_collapse, distance(config["distance"], *scales))
     batch = config["data"]["batch_size"]
     masks = draw(masker, config["masker"]["name"], grid, batch)
     views = 1 + max(view for mask in masks for view in _views(mask))
@@ -139,11 +141,19 @@ def view_shape(data: Mapping[str, Any]) -> tuple[int, int, int, int]:
     return len(data["mean"]), data.get("frames", 1), data["size"], data["size"]
 
 
+def seen_shape(config: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """``C T H W`` of a view of ``data.size``: of one frame where all views look at single frames of a clip."""
+    frames = [view["frame"] for view in (config.get("views") or {}).values()]
+    alone = frames and None not in frames
+    return view_shape({**config["data"], "frames": 1} if alone else config["data"])
+
+
 def view_shapes(config: Mapping[str, Any], backbone: Backbone) -> list[tuple[int, int, int, int]]:
     """``C T H W`` of each view of a sample, in order. Raises ConfigError for a size that cannot be cut into tokens."""
     data, found = config["data"], []
-    for name, view in (config.get("views") or {"": {"size": None, "count": 1}}).items():
-        shape = view_shape({**data, "size": view["size"] or data["size"]})
+    for name, view in (config.get("views") or {"": {"size": None, "count": 1, "frame": None}}).items():
+        alone = {} if view["frame"] is None else {"frames": 1}
+        shape = view_shape({**data, "size": view["size"] or data["size"], **alone})
         who = f"views.{name}.size={shape[-1]}: tokenizer {config['tokenizer']['name']!r}"
         refuse(who, backbone.tokenizer.grid, *shape[1:])
         found += [shape] * view["count"]

@@ -47,6 +47,7 @@ class Root:
     run: str | None = None
     distance: str = "smooth_l1"
     distance_weight: float = 1.0
+    distance_levels: list[float] | None = None
     data: Any = MISSING
     views: dict[str, ViewOptions] = field(default_factory=dict)
     tokenizer: Any = MISSING

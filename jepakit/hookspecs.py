@@ -13,10 +13,14 @@ API = (1, 1)
 KINDS = ("tokenizer", "masker", "encoder", "predictor", "anti_collapse", "source", "decoder", "format")
 """What can be registered: the five contracts, data sources, decoders, and formats of files with weights."""
 
-SUPPLIED = ("channels", "encoder_width", "grid", "target_width", "view_shape", "batch_ratio")
+SUPPLIED = (
+    *("channels", "encoder_width", "encoder_widths", "grid", "target_width", "view_shape", "batch_ratio"),
+    *("pixel_mean", "pixel_std"),
+)
 """Constructor arguments that the build fills in, and that are no configuration: colour channels of the data, width of
-the encoder, token grid, width of what the predictor has to answer, ``C T H W`` of a view, and samples a step over
-those that the configuration is stated for."""
+the encoder, widths of the levels that it gives, token grid, width of what the predictor has to answer, ``C T H W`` of a
+view, samples a step over those that the configuration is stated for, and mean and standard deviation of each channel,
+by which pixels are normalised."""
 
 
 @hookspec

@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepakit.types import Features, Grid, Guess, Losses, Mask, Outcome, imagined, mean, take_blocks
+from jepakit.types import Evidence, Features, Grid, Guess, Losses, Mask, Outcome, imagined, mean, take_blocks
 
-Distance = Callable[[Features, Features, Tensor | None], Float[Tensor, ""]]
+Distance = Callable[[Features, Features, Tensor | None], dict[str, Float[Tensor, ""]]]
 
 
 class Jepa(nn.Module):
@@ -26,7 +26,7 @@ class Jepa(nn.Module):
     Args:
         backbone: tokenizer followed by encoder.
         predictor, anti_collapse: see ``jepakit.protocols``.
-        distance: ``(guess, truth, weight) -> scalar``, see ``jepakit.distance``.
+        distance: ``(guess, truth, weight) -> named scalars``, see ``jepakit.distance``.
     """
 
     anti_collapse: Any  # nn.Module types its children as Tensor | Module
@@ -51,24 +51,34 @@ class Jepa(nn.Module):
         """What came of each question; ``known`` is the truth of each where it need not be asked for again."""
         look = Once(self.backbone)
         answer = Answers(self.anti_collapse, look, views)
-        told = condition if getattr(self.predictor, "conditioned", False) else None
         outcomes = []
         for number, mask in enumerate(masks):
             truth = known[number] if known else answer(mask)  # B M Q D, what there is to know
             view = views[mask.context_view]
             seen = look(view, mask.context)  # B K D, what the encoder may see
+            told = self.told(condition, mask, truth, views)
             guess, losses = read(self.predictor(seen, mask, look.grid(view), told))  # B M Q D, imagined
             outcomes.append(Outcome(seen, guess, truth, losses))
         return outcomes
 
+    def told(self, condition: Any, mask: Mask, truth: Features, views: Sequence[Tensor]) -> Any:
+        """The predictor's condition: nothing, what is known of the views, or what it infers its latent from."""
+        if not getattr(self.predictor, "infers", False):
+            return condition if getattr(self.predictor, "conditioned", False) else None
+        if not isinstance(mask.target_view, int):
+            raise ValueError(
+                "it infers a latent variable from one target view, the masker asks for the mean of several"
+            )
+        return Evidence(truth, views[mask.context_view], views[mask.target_view])
+
     def judge(self, outcomes: Sequence[Outcome], masks: Sequence[Mask], condition: Any = None) -> Losses:
         """How far each guess is from the truth, and what is forbidden."""
-        distances, guards, trace = [], [], []
+        found, trace = [], []
         for (seen, guess, truth, losses), mask in zip(outcomes, masks, strict=True):
-            distances.append(self.distance(guess, truth, mask.weight))
-            guards.append({**losses, **self.anti_collapse.penalty(seen, guess, truth, how(condition, mask))})
+            guard = self.anti_collapse.penalty(seen, guess, truth, how(condition, mask))
+            found.append({**self.distance(guess, truth, mask.weight), **losses, **guard})
             trace.append((seen, imagined(guess, mask), imagined(truth, mask)))
-        return Losses.of(distances, guards, trace)
+        return Losses.of(found, trace)
 
     @property
     def target_backbone(self) -> nn.Module:

@@ -12,13 +12,14 @@ TRUST = 1e-3
 """LARS's trust coefficient, the same in all that was released."""
 
 
-def adamw(model: nn.Module, options: Mapping[str, Any]) -> torch.optim.AdamW:
+def adamw(model: nn.Module, options: Mapping[str, Any], scales: Mapping[str, float] = {}) -> torch.optim.AdamW:  # noqa: B006
     """AdamW over what is trained; biases and vectors (norms, tokens' scales) have no weight decay.
 
-    The group's key ``decays`` says whether the schedule of the weight decay applies. Source: released I-JEPA code.
+    The group's key ``decays`` says whether the schedule of the weight decay applies. ``scales`` are those of the
+    learning rate, by the beginning of parameters' names. Source: released I-JEPA code.
     """
     return torch.optim.AdamW(
-        _groups(model),
+        _groups(model, scales),
         lr=options["lr"],
         betas=tuple(options["betas"]),
         eps=options["eps"],
@@ -27,7 +28,7 @@ def adamw(model: nn.Module, options: Mapping[str, Any]) -> torch.optim.AdamW:
     )
 
 
-def lars(model: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
+def lars(model: nn.Module, options: Mapping[str, Any], scales: Mapping[str, float] = {}) -> torch.optim.Optimizer:  # noqa: B006
     """LARS (You et al., arXiv 1708.03888) as VICReg's released code has it, by timm's.
 
     Biases and vectors have no weight decay and a rate that is not adapted. The others' is adapted to the norm of
@@ -35,30 +36,46 @@ def lars(model: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
     """
     from timm.optim import Lars  # half of timm, for the few who need it
 
-    groups = [{**group, "always_adapt": group["decays"]} for group in _groups(model)]
+    groups = [{**group, "always_adapt": group["decays"]} for group in _groups(model, scales)]
     optimizer = Lars(groups, lr=options["lr"], momentum=options["momentum"], trust_coeff=TRUST, eps=0.0)
     optimizer.register_step_pre_hook(_decay)
     return optimizer
 
 
-OPTIMIZERS: dict[str, Callable[[nn.Module, Mapping[str, Any]], torch.optim.Optimizer]] = {"adamw": adamw, "lars": lars}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "lars": lars}
 """What ``optim.name`` can be."""
 
 
-def make_optimizer(model: nn.Module, options: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """The optimiser that ``optim.name`` names, over what is trained."""
-    return OPTIMIZERS[options["name"]](model, options)
+def make_optimizer(
+    model: nn.Module,
+    options: Mapping[str, Any],
+    rates: Mapping[str, float] = {},  # noqa: B006
+) -> torch.optim.Optimizer:
+    """The optimiser that ``optim.name`` names, over what is trained.
+
+    ``rates`` are peak learning rates other than ``optim.lr``, by the beginning of parameters' names.
+    """
+    scales = {name: rate / options["lr"] for name, rate in rates.items()} if options["lr"] else {}
+    return OPTIMIZERS[options["name"]](model, options, scales)
 
 
-def _groups(model: nn.Module) -> list[dict[str, Any]]:
-    """What is trained: what has weight decay, and biases and vectors, which have none."""
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    plain = {name for name, p in trained if p.ndim <= 1 or name.endswith("bias")}
-    groups: list[dict[str, Any]] = [
-        {"params": [p for name, p in trained if name not in plain], "decays": True},
-        {"params": [p for name, p in trained if name in plain], "decays": False, "weight_decay": 0.0},
+def _groups(model: nn.Module, scales: Mapping[str, float]) -> list[dict[str, Any]]:
+    """What is trained, by the scale of its rate: what has weight decay, then biases and vectors, which have none."""
+    found: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():
+        if p.requires_grad:
+            scale = next((scale for start, scale in scales.items() if name.startswith(start)), 1.0)
+            found.setdefault((scale, p.ndim > 1 and not name.endswith("bias")), []).append(p)
+    ordered = sorted(found.items(), key=lambda item: (item[0][0] != 1.0, item[0][0], not item[0][1]))
+    return [
+        {"params": params, "decays": decays, **({} if decays else {"weight_decay": 0.0}), **_scaled(scale, scales)}
+        for (scale, decays), params in ordered
     ]
-    return [group for group in groups if group["params"]]
+
+
+def _scaled(scale: float, scales: Mapping[str, float]) -> dict[str, float]:
+    """A group's key for the scale of its rate, where there is any."""
+    return {"scale": scale} if scales else {}
 
 
 def _decay(optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -84,6 +101,6 @@ def set_schedules(
     lr = rate(step, options["start_lr"], options["lr"], options["final_lr"], warmup, total)
     decay = cosine(step, options["weight_decay"], total)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group.get("scale", 1.0)
         group["weight_decay"] = decay if group["decays"] else 0.0
     return {"lr": lr, "weight_decay": decay}

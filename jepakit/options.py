@@ -55,6 +55,8 @@ class ViewOptions:
     clip: int | None = None
     """Which of a sample's ``data.clips`` is looked at, from 0; null in all entries: each clip is a sample, with all
     views."""
+    frame: int | None = None
+    """Which one frame of a clip is looked at, from 0; all such views of a sample are cut and mirrored alike."""
 
 
 @dataclass
@@ -111,6 +113,8 @@ class TrainerOptions:
     """auto | cpu | cuda | cuda:N"""
     precision: str = "bf16"
     """bf16 (autocast) | fp32"""
+    alternate: bool = False
+    """Branches take turns, a step each; false: each step is of all of them."""
     compile: bool = False
     """Compile the blocks with torch.compile."""
     threads: int | None = None
@@ -135,8 +139,14 @@ class BranchOptions:
     """Of its losses in the step's."""
     start: float = 0.0
     """Epochs before it joins."""
+    lr: float | None = None
+    """Peak learning rate of what it has for itself, in place of ``optim.lr``; the schedule is the same."""
+    clip: float | None = None
+    """Largest norm of the gradient of what it has for itself, before ``optim.clip``; null: no clipping of its own."""
     distance: str | None = None
     distance_weight: float | None = None
+    distance_levels: list[float] | None = None
+    views: dict[str, ViewOptions] = field(default_factory=dict)
     data: Any = None
     masker: Any = None
     predictor: Any = None

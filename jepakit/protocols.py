@@ -55,7 +55,7 @@ class Encoder(Protocol):
     """
 
     width: int
-    """D of the features."""
+    """D of the features; of a pyramid that of its last level, and ``widths`` are those of all."""
 
     def __call__(self, tokens: Float[Tensor, "B K *D"], index: Int[Tensor, "B K"] | None, grid: Grid) -> Features: ...
 
@@ -67,8 +67,12 @@ class Predictor(Protocol):
     One that says ``recalls = True`` also answers for the context (``Mask.recall``); others refuse such masks. One that
     says ``whole = True`` is asked from whole view to whole view, and refuses other masks.
 
-    ``condition`` is LeCun's z: actions, or for each view the parameters of its augmentation (``Batch.condition``). It
-    is None but for a predictor that says ``conditioned = True``.
+    ``condition`` is LeCun's z: actions, or for each view the parameters of its augmentation (``Batch.condition``), told
+    to a predictor that says ``conditioned = True``. One that says ``infers = True`` finds z by itself, and is told what
+    from: ``types.Evidence``. To all others it is None.
+
+    One that infers motion has ``flow(backbone, first, second)``, ``B C 1 H W`` each, which gives ``B 2 H W``: how far
+    every pixel of the first goes to the right and down until the second. Any size will do. Evaluations call it.
     """
 
     def __call__(

@@ -52,8 +52,8 @@ def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) ->
             raise unknown(key, known)
     for name, branch in (config.get("branches") or {}).items():
         _refuse_keys(BranchOptions, branch, f"branches.{name}")
-    for name, view in (config.get("views") or {}).items():
-        _refuse_keys(ViewOptions, view, f"views.{name}")
+        _refuse_view_keys(branch.get("views"), f"branches.{name}.views")
+    _refuse_view_keys(config.get("views"), "views")
     root = _typed(Root, {key: value for key, value in config.items() if key not in (*GROUPS, "recipe")})
     result: dict[str, Any] = {"seed": root["seed"], "recipe": config.get("recipe")}
     for key in known:
@@ -61,7 +61,7 @@ def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) ->
     for name, branch in result["branches"].items():
         _check_branch(name, branch, catalog)
     for name, view in result["views"].items():
-        _check_view(name, view)
+        _check_view(f"views.{name}", view)
     if complete:
         _refuse_missing(result)
     _refuse_values(result)
@@ -80,19 +80,27 @@ def _check_branch(name: str, branch: dict[str, Any], catalog: Catalog) -> None:
             branch[part] = _component(part, place(name, part), branch[part], catalog)
     _require(f"branches.{name}.weight", branch["weight"], 0 < branch["weight"] < math.inf, "above 0, and finite")
     _require(f"branches.{name}.start", branch["start"], 0 <= branch["start"] < math.inf, "at least 0, and finite")
+    for key in ("lr", "clip"):
+        _require(f"branches.{name}.{key}", branch[key], branch[key] is None or 0 < branch[key] < math.inf, "above 0")
     weight = branch["distance_weight"]
+    for key in ("lr", "clip"):
+        own = branch["predictor"] is not None or branch["anti_collapse"] is not None
+        _require(
+            f"branches.{name}.{key}", branch[key], own or branch[key] is None, "null: all that it trains is shared"
+        )
     _require(f"branches.{name}.distance_weight", weight, weight is None or weight >= 0, "at least 0")
+    for view, options in branch["views"].items():
+        _check_view(f"branches.{name}.views.{view}", options)
     distance = branch["distance"]
     if distance is not None and distance not in CHOICES["distance"]:
         raise _not_among(f"branches.{name}.distance", distance, CHOICES["distance"])
 
 
-def _check_view(name: str, view: dict[str, Any]) -> None:
+def _check_view(there: str, view: dict[str, Any]) -> None:
     """The values of an entry of ``views``."""
-    there = f"views.{name}"
-    if not BRANCH.fullmatch(name):
+    if not BRANCH.fullmatch(there.rpartition(".")[2]):
         raise ConfigError(f"{there}: a view's name is small letters, digits and _, and begins with a letter")
-    for key, low in {"count": 1, "size": 1, "clip": 0}.items():
+    for key, low in {"count": 1, "size": 1, "clip": 0, "frame": 0}.items():
         _require(f"{there}.{key}", view[key], view[key] is None or view[key] >= low, f"at least {low}")
     for key, high in {"crop_scale": 1.0, "crop_ratio": math.inf, "blur_sigma": math.inf}.items():
         if view[key] is not None:
@@ -104,6 +112,11 @@ def _check_view(name: str, view: dict[str, Any]) -> None:
     _require(f"{there}.jitter", jitter, fits, "[brightness, contrast, saturation, hue], at least 0, hue at most 0.5")
     if view["interpolation"] not in (known := ("bilinear", "bicubic")):
         raise _not_among(f"{there}.interpolation", view["interpolation"], known)
+
+
+def _refuse_view_keys(views: Any, there: str) -> None:
+    for name, view in (views or {}).items():
+        _refuse_keys(ViewOptions, view, f"{there}.{name}")
 
 
 def refuse_data_keys(data: Mapping[str, Any], source: str, catalog: Catalog) -> None:
@@ -206,6 +219,9 @@ def _refuse_values(config: dict[str, Any]) -> None:
         _require(path, values[path], values[path] is None or 0 < values[path] < math.inf, "above 0, and finite")
     for path, high in SPANS.items():
         _refuse_span(path, values[path], high)
+    shares = values.get("distance_levels")
+    fine = shares is None or (shares and min(shares) >= 0)
+    _require("distance_levels", shares, fine, "a number for each level, at least 0")
     for path in PAIRS.split():
         _require(path, values[path], len(values[path]) == 2 and min(values[path]) >= 0, "two numbers, at least 0")
     _require("optim.betas", values["optim.betas"], max(values["optim.betas"]) < 1, "below 1")

@@ -4,7 +4,7 @@ import contextlib
 import json
 import resource
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from jepakit import checkpoint, health
-from jepakit.branch import Taken, assemble, loaders
-from jepakit.build import build, build_backbone, parameters, view_shape
+from jepakit.branch import Branch, Taken, Turns, assemble, loaders
+from jepakit.build import build, build_backbone, parameters, seen_shape
 from jepakit.data import open_source
 from jepakit.device import pick_device
 from jepakit.errors import DataError, TrainingError
@@ -64,15 +64,16 @@ class Trainer:
         built = build(config, self.steps, self.batch.ratio)
         self.jepa = built.jepa.to(self.device).train()
         self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder)
+        self.turns = Turns(self.branches, self.options["alternate"])
         self.monitor = monitor(config, self.source, self.device)
         self.optim = self.batch.scaled(config["optim"])
-        self.optimizer = make_optimizer(self.jepa, self.optim)
+        self.optimizer = make_optimizer(self.jepa, self.optim, rates(self.branches, self.batch))
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
             begin(self.jepa, self.optimizer, config, notes.append)
         self.saved, self.skipped = self.step, 0
-        units = {"clip" if view_shape(branch.config["data"])[1] > 1 else "img" for branch in self.branches}
+        units = {"clip" if seen_shape(branch.config)[1] > 1 else "img" for branch in self.branches}
         unit = units.pop() if len(units) == 1 else "sample"
         self.log = Log(folder, self.steps, self.step, **config["logger"], unit=unit)
         self.watch = Watch(self.branches[0].config, read(folder / JSONL))
@@ -94,10 +95,12 @@ class Trainer:
     def stream(self, start: int, stop: int) -> Iterator[list[Taken]]:
         """What steps ``start`` to ``stop - 1`` take of each branch."""
         with contextlib.ExitStack() as stack:
-            streams = [stack.enter_context(contextlib.closing(b.batches(start, stop))) for b in self.branches]
+            streams = {}
+            for b in self.branches:
+                own = b.batches(self.turns.before(b, start), self.turns.before(b, stop))
+                streams[b] = stack.enter_context(contextlib.closing(own))
             for step in range(start, stop):
-                there = [(b, each) for b, each in zip(self.branches, streams, strict=True) if b.first <= step]
-                yield [Taken(b, [next(each) for _ in range(b.accumulate)]) for b, each in there]
+                yield [Taken(b, [next(streams[b]) for _ in range(b.accumulate)]) for b in self.turns(step)]
 
     def fetch(self, stream: Iterator[list[Taken]], asked: list[int]) -> list[Taken]:
         """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too."""
@@ -115,12 +118,16 @@ class Trainer:
         values = self.train_step(taken)
         self.step += 1
         last = self.step == self.steps
-        if values is not None and (self.step % self.options["log_every"] == 0 or last):
+        if values is not None and (self.turn(taken) % self.options["log_every"] == 0 or last):
             self.write(values)
         if score_every and (self.step % score_every == 0 or last):
             self.score()
         if self.step % save_every == 0 or last:
             self.save()
+
+    def turn(self, taken: list[Taken]) -> int:
+        """How many steps there were; where branches take turns, how many of the one whose turn it was."""
+        return self.turns.before(taken[0].branch, self.step) if self.options["alternate"] else self.step
 
     def train_step(self, taken: list[Taken]) -> dict[str, Tensor | float] | None:
         """One optimiser step over its micro-batches. Returns what is worth a line, None where the step was skipped.
@@ -157,16 +164,21 @@ class Trainer:
         return {"loss": torch.stack(shares).sum()} | {name: torch.stack(each).mean() for name, each in found.items()}
 
     def gradient_norm(self) -> Tensor:
-        """Of all trained parameters together, before it is clipped: together, or each part by its own norm."""
+        """Of all trained parameters together, before it is clipped: what is a branch's own where that says so, then all
+        together, or each part by its own norm."""
         trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
+        norm = before = torch.nn.utils.get_total_norm([p.grad for p in trained])
+        if clipped := [branch for branch in self.branches if branch.clip is not None]:
+            for branch in clipped:
+                torch.nn.utils.clip_grad_norm_(list(self.jepa.own[branch.name].parameters()), branch.clip)
+            norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
         most = self.optim["clip"] if self.step >= self.optim["clip_after"] * self.epoch_steps else None
         if most is not None and self.optim["clip_each"]:
             for part in self.jepa.children():
                 torch.nn.utils.clip_grad_norm_(list(part.parameters()), most)
         elif most is not None:
             torch.nn.utils.clip_grads_with_norm_(trained, most, norm)
-        return norm
+        return before
 
     def skip(self, taken: list[Taken], values: Mapping[str, Tensor]) -> None:
         """Leave a step out; after too many in a row, stop with what is needed to look at it again."""
@@ -191,10 +203,10 @@ class Trainer:
 
     def write(self, values: Mapping[str, Tensor | float]) -> None:
         """A line of the log: numbers of the step, health, pace; and the verdict where a collapse begins or ends."""
-        (_, trace), *others = self.traces.items()  # the first branch's health is the run's
-        line = {**values, **health.figures(trace)}
-        for branch, trace in others:
-            line |= branch.called(health.figures(trace))
+        line, first = {**values}, self.branches[0]  # whose health is the run's
+        for branch, trace in self.traces.items():
+            figures = health.figures(trace)
+            line |= figures if branch is first else branch.called(figures)
         numbers = {name: float(value) for name, value in line.items()}
         speed = self.log.pace(self.step)[0]
         line = {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed}
@@ -260,6 +272,14 @@ class Trainer:
         drawn = report(self.config, self.folder, backbones, self.source, self.device)
         self.log.say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn))}")
         self.log.say(f"next: jepakit eval run={self.folder} protocol=all")
+
+
+def rates(branches: Sequence[Branch], batch: Step) -> dict[str, float]:
+    """Peak learning rates of what branches have for themselves, by the beginning of parameters' names, for a batch."""
+    own = {f"own.{branch.name}.": branch.lr for branch in branches if branch.lr is not None}
+    return {
+        start: batch.scaled(dict.fromkeys(("lr", "start_lr", "final_lr"), rate))["lr"] for start, rate in own.items()
+    }
 
 
 def monitor(config: Mapping[str, Any], source: Source, device: torch.device) -> Monitor | None:

@@ -86,6 +86,18 @@ class Guess(NamedTuple):
     losses: Mapping[str, Float[Tensor, ""]] = {}
 
 
+class Evidence(NamedTuple):
+    """What a predictor may infer its latent variable from, where it says ``infers = True``: both ends of a question.
+
+    ``truth`` are the features that it has to imagine, ``B M Q D`` or a pyramid of them; ``seen`` and ``target`` are the
+    pixels of the context's and of the target's view, normalised.
+    """
+
+    truth: Features
+    seen: Float[Tensor, "B C T H W"]
+    target: Float[Tensor, "B C T H W"]
+
+
 class Outcome(NamedTuple):
     """What came of a question: what was seen, imagined and true of it, and the predictor's extra losses."""
 
@@ -106,11 +118,10 @@ class Losses(NamedTuple):
     trace: tuple[tuple[Features, Features, Features], ...] = ()
 
     @classmethod
-    def of(cls, distances: list[Tensor], guards: list[dict[str, Tensor]], trace: list) -> "Losses":
-        """The mean over a step's masks: of their distances, and of each named guard."""
-        names = dict.fromkeys(name for guard in guards for name in guard)
-        parts = {"distance": torch.stack(distances).mean()}
-        parts |= {name: torch.stack([guard[name] for guard in guards if name in guard]).mean() for name in names}
+    def of(cls, found: list[dict[str, Tensor]], trace: list) -> "Losses":
+        """The mean over a step's masks of each named loss that they ``found``."""
+        names = dict.fromkeys(name for each in found for name in each)
+        parts = {name: torch.stack([each[name] for each in found if name in each]).mean() for name in names}
         return cls(torch.stack(list(parts.values())).sum(), parts, tuple(trace))
 
 

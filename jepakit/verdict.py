@@ -168,7 +168,7 @@ def penalties(line: Line) -> dict[str, float]:
     if "loss" not in names or "grad_norm" not in names:
         return {}
     parts = names[names.index("loss") + 1 : names.index("grad_norm")]
-    return {name: line[name] for name in parts if name.rpartition("/")[2] not in ("loss", "distance")}
+    return {name: line[name] for name in parts if not name.rpartition("/")[2].startswith(("loss", "distance"))}
 
 
 def _held(last: Line) -> str:

@@ -60,15 +60,20 @@ class Samples(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         turn, asked = key
         clips, labels, index, replaced = self.read(asked, turn)
-        # A lone view has no number in its key, and so has the first of several.
-        numbers = [[number] * (number > 0) for number in range(len(self.views))]
-        rngs = [seeds.generator(self.seed, "view", turn, asked, *number) for number in numbers]
+        rngs = [seeds.generator(self.seed, "view", turn, asked, *number) for number in self._numbers()]
         looks = [list(map(self._look, self.views, rngs, place)) for place in self._places(clips)]
         found = []
         for look in looks if self.drawn else [list(chain.from_iterable(looks))]:
             pieces, how = zip(*look, strict=True)
             found.append(Sample(pieces, how, labels, index, [] if found else replaced))
         return found
+
+    def _numbers(self) -> list[list[int]]:
+        """Of each view, its part of the key. A lone view has none, and so has the first of several; those that look at
+        single frames have that of the first of them, and are drawn alike."""
+        frames = [number for number, view in enumerate(self.views) if getattr(view, "frame", None) is not None]
+        numbers = [frames[0] if number in frames else number for number in range(len(self.views))]
+        return [[number] * (number > 0) for number in numbers]
 
     def read(
         self, asked: int, turn: int = 0

@@ -61,7 +61,7 @@ class RandomView(NamedTuple):
     """A random resized crop, then half of them mirrored if ``flip``: torchvision's RandomResizedCrop, draw for draw.
 
     What happens to its colours is drawn last, so that its crops are the same with and without. ``clip`` numbers the one
-    of a sample's clips that it looks at.
+    of a sample's clips that it looks at, ``frame`` the one frame of it.
     """
 
     size: int
@@ -71,8 +71,13 @@ class RandomView(NamedTuple):
     colour: Colour = Colour()
     interpolation: str = "bilinear"
     clip: int | None = None
+    frame: int | None = None
 
-    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C T h w"], How]:
+    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C t h w"], How]:
+        if self.frame is not None:
+            if self.frame >= picture.shape[1]:
+                raise ConfigError(f"views.*.frame={self.frame}: a sample has {picture.shape[1]} frames, the first is 0")
+            picture = picture[:, self.frame : self.frame + 1]
         height, width = picture.shape[-2:]
         box = draw_box(height, width, self.scale, self.ratio, rng)
         mirrored = self.flip and torch.rand(1, generator=rng).item() < 0.5
@@ -131,7 +136,9 @@ def drawn_views(data: DataOptions, views: Mapping[str, Mapping[str, Any]]) -> tu
         colour = Colour(tuple(o.jitter), o.jitter_p, o.grey, o.blur, tuple(o.blur_sigma), o.solarize)
         if (colour.jitters or colour.grey) and len(data.mean) != 3:
             raise ConfigError(f"views.{name}: jitter and grey take 3 channels, data.mean has {len(data.mean)}")
-        found += [RandomView(size, tuple(scale), tuple(ratio), flip, colour, o.interpolation, o.clip)] * o.count
+        found += [
+            RandomView(size, tuple(scale), tuple(ratio), flip, colour, o.interpolation, o.clip, o.frame)
+        ] * o.count
     return tuple(found)
 
 

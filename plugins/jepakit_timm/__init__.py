@@ -14,3 +14,4 @@ def jepakit_register(registrar: Any) -> None:
     registrar.encoder("timm", "jepakit_timm.encoder:TimmEncoder")
     registrar.predictor("identity", "jepakit_timm.identity:Identity")
     registrar.predictor("projector", "jepakit_timm.projector:Projector")
+    registrar.predictor("neighbours", "jepakit_timm.neighbours:Neighbours")

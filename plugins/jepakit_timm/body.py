@@ -1,6 +1,8 @@
 """A model of timm as what it gives: one vector, a map of features, or several."""
 
-from typing import Literal, NamedTuple
+import contextlib
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -14,11 +16,17 @@ Level = Float[Tensor, "F n d"]
 
 
 class Body(nn.Module):
-    """Pictures ``F C H W`` become levels of features, finest first."""
+    """Pictures ``F C H W`` become levels of features, finest first; with ``stem`` those within the stem are the first.
 
-    def __init__(self, model: nn.Module, gives: Gives, layers: tuple[int, ...] | None = None):
+    Raises:
+        ValueError: for a stem that there is not.
+    """
+
+    def __init__(self, model: nn.Module, gives: Gives, layers: tuple[int, ...] | None = None, stem: bool = False):
         super().__init__()
-        self.model, self.gives = model, gives
+        self.model, self.gives, self.stem = model, gives, stem
+        if stem and not isinstance(getattr(model, "stem", None), nn.Module):
+            raise ValueError("stem=true is for models of timm that have a stem, such as ConvNeXt")
         self.asked = {"indices": 1, "norm": True} | ({"indices": None} if gives == "pyramid" else {})
         if layers is not None:
             self.asked |= {"indices": list(layers), "stop_early": True}
@@ -26,9 +34,24 @@ class Body(nn.Module):
     def forward(self, pictures: Float[Tensor, "F C H W"]) -> tuple[Level, ...]:
         if self.gives == "pooled":
             return (self.model.forward_head(self.model.forward_features(pictures))[:, None],)
-        last, maps = self.model.forward_intermediates(pictures, **self.asked)
-        levels = tuple(each.flatten(2).transpose(1, 2) for each in maps)  # F d h w to F n d
+        with self._stem() as early:
+            last, maps = self.model.forward_intermediates(pictures, **self.asked)
+        levels = tuple(each.flatten(2).transpose(1, 2) for each in (*early, *maps))  # F d h w to F n d
         return (*levels, self.model.forward_head(last)[:, None]) if self.gives == "both" else levels
+
+    @contextlib.contextmanager
+    def _stem(self) -> Iterator[list[Tensor]]:
+        """What each convolution of the stem gives in a pass, the last with all that follows it in the stem."""
+        stem: Any = self.model.stem if self.stem else nn.Sequential()
+        within = [each for each in stem.modules() if isinstance(each, nn.Conv2d)]
+        early: list[Tensor] = []
+        parts = [*within[:-1], stem] if self.stem else []
+        hooks = [part.register_forward_hook(lambda _, __, out: early.append(out)) for part in parts]
+        try:
+            yield early
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 class Found(NamedTuple):

@@ -20,14 +20,15 @@ class TimmEncoder(nn.Module):
         model: timm's name.
         gives: ``pooled``, one vector a frame, through timm's own pooling; ``tokens``, the last map of features (of a
             transformer its patch tokens, normed); ``pyramid``, the maps of several depths, finest first; or ``both``, a
-            pyramid of ``tokens`` and ``pooled`` (VICRegL).
-        layers: which of timm's maps a pyramid has, from 0; null: all.
+            pyramid of ``tokens`` and ``pooled`` (VICRegL), or of the maps of ``layers`` and ``pooled`` (MC-JEPA).
+        layers: which of timm's maps a pyramid has, from 0; null: all, of ``both`` the last.
+        stem: whether the maps within the model's stem come before these, one for each of its convolutions.
         pretrained: a file with timm's weights, or a folder with one. Nothing is downloaded.
         size: side of the pictures that the model is made for, where it is made for one; null: timm's.
         drop_path: stochastic depth.
         head: width of a linear layer after the pooling that belongs to the representation; 0: none (LeJEPA has 512).
         expander: widths of the layers after it, which evaluations do not see; of ``both`` those after ``pooled``.
-        token_expander: of ``both``, those after ``tokens``.
+        token_expander: of ``both``, those after each of its maps.
         expander_norm, expander_bias: see ``Expander``.
         model_args: other arguments of the model, as timm calls them.
 
@@ -51,6 +52,7 @@ class TimmEncoder(nn.Module):
         model: str = "resnet50",
         gives: Literal["pooled", "tokens", "pyramid", "both"] = "pooled",
         layers: tuple[int, ...] | None = None,
+        stem: bool = False,
         pretrained: str | None = None,
         size: int | None = None,
         drop_path: float = 0.0,
@@ -62,24 +64,26 @@ class TimmEncoder(nn.Module):
         model_args: dict[str, Any] = {},  # noqa: B006 (read, never written)
     ):
         super().__init__()
-        _refuse(gives, layers=layers, head=head, expander=expander, token_expander=token_expander)
+        _refuse(gives, layers=layers, stem=stem, head=head, expander=expander, token_expander=token_expander)
         self.name = model
         asked = {"img_size": size, "drop_path_rate": drop_path}
         given = {name: value for name, value in asked.items() if value}
         made = create(model, {"in_chans": channels, "num_classes": head, **given, **model_args})
         if pretrained is not None and not next(made.parameters()).is_meta:  # there, others take their place
             fill(made, pretrained, head=bool(head))
-        self.body = Body(made, gives, layers)
+        self.body = Body(made, gives, layers, stem)
         side = size or made.default_cfg["input_size"][-1]
         found = tried(self.body, channels, side)
         strip(self.body, found.idle)
-        wanted = {"both": (token_expander, expander), "pyramid": [()] * len(found.widths)}.get(gives, (expander,))
+        maps = [token_expander] * (len(found.widths) - 1)
+        wanted = {"both": (*maps, expander), "pyramid": [()] * len(found.widths)}.get(gives, (expander,))
         self.expanders = nn.ModuleList(
             Expander(width, after, expander_norm, expander_bias) if after else nn.Identity()
             for width, after in zip(found.widths, wanted, strict=True)
         )
         self.representation_width = found.widths[-1]
-        self.width: int = wanted[-1][-1] if wanted[-1] else found.widths[-1]
+        self.widths = tuple(after[-1] if after else width for width, after in zip(found.widths, wanted, strict=True))
+        self.width: int = self.widths[-1]
         self.stride = _stride(gives, found.places, side)
         self.example = _example(channels, side, self.stride, made.default_cfg.get("fixed_input_size", False))
 
@@ -117,7 +121,8 @@ class TimmEncoder(nn.Module):
 def _refuse(gives: str, **asked: Any) -> None:
     """Raise ValueError for an argument that has no meaning beside ``gives``."""
     homes = {
-        "layers": ("pyramid",),
+        "layers": ("pyramid", "both"),
+        "stem": ("pyramid", "both"),
         "head": ("pooled", "both"),
         "expander": ("pooled", "tokens", "both"),
         "token_expander": ("both",),

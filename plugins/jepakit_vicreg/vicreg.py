@@ -30,6 +30,11 @@ class Vicreg(nn.Module):
         of: what is penalised: the features of the context, the predictor's guess, or the answers.
         tokens: what a sample is: the ``mean`` token of a view, ``each`` token at its place, or ``all`` tokens.
         scaling: of the terms, as ``released`` or as in the ``paper``, where variance counts twice as much.
+        levels: of a pyramid the weight of each level, whose terms then have names of their own (MC-JEPA); one of weight
+            0 is free. Null: the mean over levels.
+
+    Raises:
+        ValueError: at the call, for features that have not as many levels.
     """
 
     statistics = True
@@ -42,10 +47,11 @@ class Vicreg(nn.Module):
         of: Literal["seen", "guess", "truth"] = "seen",
         tokens: Literal["mean", "each", "all"] = "mean",
         scaling: Literal["released", "paper"] = "released",
+        levels: tuple[float, ...] | None = None,
     ):
         super().__init__()
         self.variance, self.covariance = (w * s for w, s in zip((variance, covariance), SCALES[scaling], strict=True))
-        self.invariance, self.of, self.tokens = invariance, of, tokens
+        self.invariance, self.of, self.tokens, self.levels = invariance, of, tokens, levels
 
     def prepare(self, backbone: Backbone, steps: int) -> None:
         """Nothing to prepare."""
@@ -55,17 +61,26 @@ class Vicreg(nn.Module):
         return backbone(view)
 
     def penalty(self, seen: Features, guess: Features, truth: Features) -> dict[str, Float[Tensor, ""]]:
-        """``variance``, ``covariance``, and ``invariance`` if it has a weight; of a pyramid means over its levels."""
+        """``variance``, ``covariance``, and ``invariance`` if it has a weight; of a pyramid means over its levels, or
+        with ``levels`` those of each: ``variance_0``."""
         levels = samples({"seen": seen, "guess": guess, "truth": truth}[self.of], self.tokens)
-        matrices = [covariance(level) for level in levels]
+        answers = samples(truth, self.tokens) if self.invariance else [None] * len(levels)
+        if self.levels is None:
+            each = [self.terms(*pair) for pair in zip(levels, answers, strict=True)]
+            return {name: torch.stack([terms[name] for terms in each]).mean() for name in each[0]}
+        if len(levels) != len(self.levels):
+            raise ValueError(f"levels has {len(self.levels)} weights, the features have {len(levels)} levels")
+        chosen = ((n, w, *pair) for n, (w, *pair) in enumerate(zip(self.levels, levels, answers, strict=True)) if w)
+        return {f"{name}_{n}": w * term for n, w, *pair in chosen for name, term in self.terms(*pair).items()}
+
+    def terms(self, one: Float[Tensor, "N P D"], truth: Float[Tensor, "..."] | None) -> dict[str, Float[Tensor, ""]]:
+        """Those of one level."""
+        matrix = covariance(one)
         found = {
-            "variance": self.variance * torch.stack([spread(matrix) for matrix in matrices]).mean(),
-            "covariance": self.covariance * torch.stack([redundancy(matrix) for matrix in matrices]).mean(),
+            "variance": self.variance * spread(matrix),
+            "covariance": self.covariance * redundancy(matrix),
         }
-        if self.invariance:
-            pairs = zip(levels, samples(truth, self.tokens), strict=True)
-            found["invariance"] = self.invariance * torch.stack([self.gap(*pair) for pair in pairs]).mean()
-        return found
+        return found if truth is None else found | {"invariance": self.invariance * self.gap(one, truth)}
 
     def gap(self, one: Float[Tensor, "N P D"], other: Float[Tensor, "..."]) -> Float[Tensor, ""]:
         """The mean squared distance. Raises ValueError where the two are not of the same tokens."""

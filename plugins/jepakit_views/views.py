@@ -46,6 +46,46 @@ class Mean:
         return [Mask(None, None, view, tuple(range(self.views))) for view in range(self.all)]
 
 
+class Next:
+    """From every view to the one after it: frames in their order.
+
+    Source: MC-JEPA's motion, from frame t to frame t + 1.
+
+    Args:
+        views: how many there are.
+
+    Raises:
+        ValueError: for fewer than two views.
+    """
+
+    def __init__(self, views: int = 2):
+        self.views = _counted(views, 0)
+
+    def __call__(self, grid: Grid, batch_size: int, rng: Generator) -> list[Mask]:
+        return [Mask(None, None, view, view + 1) for view in range(self.views - 1)]
+
+
+class Itself:
+    """From every view to itself: for predictors that are not shown all of it at once.
+
+    Args:
+        views: how many there are.
+
+    Raises:
+        ValueError: for no view.
+    """
+
+    overlaps = True
+
+    def __init__(self, views: int = 1):
+        if views < 1:
+            raise ValueError(f"views={views}: there must be one at least")
+        self.views = views
+
+    def __call__(self, grid: Grid, batch_size: int, rng: Generator) -> list[Mask]:
+        return [Mask(None, None, view, view) for view in range(self.views)]
+
+
 def _counted(views: int, local_views: int) -> int:
     if views < 1 or local_views < 0 or views + local_views < 2:
         raise ValueError(

@@ -9,7 +9,7 @@ VERBS = "there are: train, eval, compare, features, inspect, import, export, sho
 LINES = {
     ("trian",): f"no verb 'trian' (did you mean 'train'?); {VERBS}",
     ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, "
-    "distance_weight, data, views, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, "
+    "distance_weight, distance_levels, data, views, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, "
     "trainer, start, logger, evaluate, published, recipe",
     ("train", "+optim.lrr=1"): "unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, decay, "
     "warmup, stretch, weight_decay, betas, eps, momentum, clip, clip_each, clip_after",
@@ -28,7 +28,7 @@ LINES = {
     ): "run= names one folder, but a sweep (-m) makes one for each job; leave it out",
     ("train", "seed=1,2"): "seed=1,2 is several values: add -m to try each, or write [...] for a list",
     ("train", "--cfg", "job", "+seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, "
-    "distance_weight, data, views, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, "
+    "distance_weight, distance_levels, data, views, tokenizer, masker, encoder, predictor, anti_collapse, branches, optim, "
     "trainer, start, logger, evaluate, published, recipe",
     ("train", "--fog"): "unrecognized arguments: --fog; see jepakit train --help",
     ("train", "--config-name", "x"): "--config-name has no place here: choose with recipe=NAME or --config-dir DIR",

@@ -81,7 +81,8 @@ def test_choices_are_those_of_the_code():
 
     guess, truth = torch.randn(2, 1, 3, 4), torch.randn(2, 1, 3, 4)
     for name in CHOICES["distance"]:
-        torch.testing.assert_close(distance(name, 25.0)(guess, truth, None), 25 * distance(name)(guess, truth, None))
+        plain, weighed = (distance(name, scale)(guess, truth, None)["distance"] for scale in (1.0, 25.0))
+        torch.testing.assert_close(weighed, 25 * plain)
 
 
 def test_names_of_ranges_exist():

@@ -5,8 +5,8 @@ import pytest
 STRIPES = "known: width, share, way"
 MASKERS = "there are: {maskers}"  # filled in from the catalog, which grows with what is shipped
 TOP = (
-    "known: seed, run, distance, distance_weight, data, views, tokenizer, masker, encoder, predictor, anti_collapse, "
-    "branches, optim, trainer, start, logger, evaluate, published, recipe"
+    "known: seed, run, distance, distance_weight, distance_levels, data, views, tokenizer, masker, encoder, predictor, "
+    "anti_collapse, branches, optim, trainer, start, logger, evaluate, published, recipe"
 )
 TARGET = "'_target_' is refused; a component is chosen by its registered name"
 

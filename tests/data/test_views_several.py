@@ -232,3 +232,19 @@ def test_a_predictor_that_asks_for_it_is_told_how_the_views_came_about(tmp_path)
     with pytest.raises(ValueError, match="vit_predictor takes no condition"):
         branch.losses(batch, 0, 0)
     assert told[0] is batch.condition and [how.shape for how in told[0]] == [(4, len(How._fields))] * 2
+
+
+def test_single_frames_of_a_clip_are_cut_alike():
+    source = World(length=8, side=16, frames=3)
+    both = {"now": {"frame": 0}, "next": {"frame": 2}, "whole": {}}
+    options = OPTIONS | {"crop_scale": [0.2, 0.6], "flip": True}
+    batch = next(Loader(source, options, 3, views=both).batches(0, 1))
+    assert [view.shape[2] for view in batch.views] == [1, 1, 3]
+    now, after, whole = batch.condition
+    assert torch.equal(now, after) and not torch.equal(now, whole)
+    alone = next(Loader(source, options, 3, views={"clip": {}}).batches(0, 1))
+    assert torch.equal(batch.views[0], alone.views[0][:, :, :1]) and torch.equal(
+        batch.views[1], alone.views[0][:, :, 2:]
+    )
+    with pytest.raises(ConfigError, match="frame=3: a sample has 3 frames, the first is 0"):
+        next(Loader(source, OPTIONS | {"workers": 0}, 3, views={"late": {"frame": 3}}).batches(0, 1))

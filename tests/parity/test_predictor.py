@@ -93,15 +93,29 @@ def test_distances(name):
     plainly = {"smooth_l1": plain.smooth_l1, "l2": lambda g, t: (g - t) ** 2, "l1": lambda g, t: (g - t).abs()}
     errors = plainly[name](guess, truth)
     assert (errors > 0.5).any() and (errors < 0.5).any()  # both sides of the bend
-    close(distance(name)(guess, truth, None), errors.sum() / errors.numel())
-    close(distance(name)(guess, truth, weight), (errors * weight[..., None]).sum() / errors.numel())
-    pyramid = distance(name)((guess, guess[..., :2]), (truth, truth[..., :2]), None)
+    close(distance(name)(guess, truth, None)["distance"], errors.sum() / errors.numel())
+    close(distance(name)(guess, truth, weight)["distance"], (errors * weight[..., None]).sum() / errors.numel())
+    pyramid = distance(name)((guess, guess[..., :2]), (truth, truth[..., :2]), None)["distance"]
     close(pyramid, (errors.mean() + errors[..., :2].mean()) / 2)
+
+
+def test_levels_of_a_pyramid_are_weighed_and_named():
+    guess = randn(2, 1, 4, 5), randn(2, 1, 3, 2), randn(2, 1, 1, 6)
+    truth = randn(2, 1, 4, 5, seed=1), randn(2, 1, 3, 2, seed=1), randn(2, 1, 9, 6, seed=1)
+    found = distance("l2", 3.0, [0.5, 2.0, 0.0])(guess, truth, None)
+    assert list(found) == ["distance_0", "distance_1"], "the last is not looked at: the two are not alike"
+    close(found["distance_0"], 1.5 * (guess[0] - truth[0]).square().mean())
+    close(found["distance_1"], 6 * (guess[1] - truth[1]).square().mean())
+    assert distance("l2", 1.0, [0.0, 0.0, 0.0])(guess, truth, None) == {"distance": torch.tensor(0.0)}
+    with pytest.raises(ConfigError, match="distance_levels has 2 weights, the predictor gives 3 levels"):
+        distance("l2", 1.0, [1.0, 1.0])(guess, truth, None)
+    with pytest.raises(ConfigError, match="distance_levels has 2 weights, the predictor gives 1 levels"):
+        distance("l2", 1.0, [1.0, 1.0])(guess[0], truth[0], None)
 
 
 def test_a_guess_of_16_bits_is_compared_in_float32():
     guess, truth = randn(1, 1, 2, 64).bfloat16(), randn(1, 1, 2, 64, seed=1).float()
-    found = distance("smooth_l1")(guess, truth, None)
+    found = distance("smooth_l1")(guess, truth, None)["distance"]
     assert found.dtype == torch.float32
     expected = plain.smooth_l1(guess.double(), truth.double()).mean()
     torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)

@@ -89,6 +89,16 @@ def test_what_a_sample_is(tokens):
     close(found["covariance"], 2 * torch.stack([plain_redundancy(each) for each in sets]).mean())
 
 
+def test_levels_of_a_pyramid_are_weighed_and_named():
+    x = randn(SAMPLES, 9, 2), randn(SAMPLES, 4, WIDTH), randn(SAMPLES, 1, WIDTH)
+    found = Vicreg(tokens="all", levels=(0.0, 0.5, 2.0)).penalty(x, EMPTY, EMPTY)
+    assert list(found) == ["variance_1", "covariance_1", "variance_2", "covariance_2"]
+    close(found["variance_1"], 0.5 * 25 * plain_variance(x[1].flatten(0, 1)))
+    close(found["covariance_2"], 2 * 2 * plain_redundancy(x[2].flatten(0, 1)))
+    with pytest.raises(ValueError, match="levels has 3 weights, the features have 2 levels"):
+        Vicreg(levels=(1.0, 1.0, 1.0)).penalty(x[:2], EMPTY, EMPTY)
+
+
 def test_each_token_is_lightlys_map():
     from lightly.loss.vicreg_loss import covariance_loss, variance_loss
 

@@ -7,6 +7,7 @@ import torch
 import yaml
 from jepakit_timm.encoder import TimmEncoder
 from jepakit_timm.identity import Identity
+from jepakit_timm.neighbours import Neighbours
 from jepakit_timm.projector import Projector
 from jepakit_timm.whole import Whole
 from torch import nn
@@ -43,6 +44,47 @@ def test_whole(stride, shape):
 @pytest.mark.parametrize("model", ["test_resnet", "test_vit", "test_convnext"])
 def test_encoder(model, gives):
     testing.check_encoder(TimmEncoder(model=model, gives=gives))
+
+
+def test_levels_within_the_stem():
+    """MC-JEPA's: a stem of two convolutions, four stages, and a pooled vector."""
+    split = {"stem_type": "overlap_tiered"}
+    made = TimmEncoder(
+        model="test_convnext", gives="both", layers=(0, 1, 2, 3), stem=True, expander=(7,), model_args=split
+    )
+    testing.check_encoder(made)
+    model, levels = made.body.model, made.body(pictures := torch.randn(2, 3, 64, 64))
+    assert [level.shape[1] for level in levels] == [32**2, 16**2, 16**2, 8**2, 4**2, 2**2, 1]
+    torch.testing.assert_close(levels[0], model.stem[0](pictures).flatten(2).transpose(1, 2))
+    torch.testing.assert_close(levels[1], model.stem(pictures).flatten(2).transpose(1, 2))
+    assert made.widths == (*(level.shape[2] for level in levels[:-1]), 7) and made.width == 7
+    assert not model.stem[0]._forward_hooks
+    patches = TimmEncoder(model="test_convnext", gives="pyramid", stem=True)
+    assert [level.shape[1] for level in patches.body(pictures)] == [16**2, 16**2, 8**2, 4**2, 2**2]
+    with pytest.raises(ValueError, match="stem=true is for models of timm that have a stem, such as ConvNeXt"):
+        TimmEncoder(model="test_vit", gives="pyramid", stem=True)
+
+
+def test_neighbours():
+    """A guess does not depend on its own patch, and does on each one around it."""
+    made, grid = Neighbours((4, 6, 8), level=1, hidden=5), Grid(1, 4, 6)
+    levels = torch.randn(2, 6, 4), torch.randn(2, 24, 6, requires_grad=True), torch.randn(2, 1, 8)
+    guess = made(levels, Mask(None, None), grid)
+    assert [each.shape for each in guess] == [(2, 1, 6, 4), (2, 1, 24, 6), (2, 1, 1, 8)]
+    assert torch.equal(guess[0][:, 0], levels[0]) and torch.equal(guess[2][:, 0], levels[2])
+    (reached,) = torch.autograd.grad(guess[1][0, 0, 8].sum(), levels[1])  # row 1, column 2
+    rows = sorted(6 * row + column for row in (0, 1, 2) for column in (1, 2, 3))
+    assert reached[0].abs().sum(1).nonzero().flatten().tolist() == [n for n in rows if n != 8] and not reached[1].any()
+    wrong = {
+        "needs masker=itself": lambda: made(levels, Mask(None, None, 0, 1), grid),
+        "1 features a view are no map of patches": lambda: Neighbours((8,))(levels[2], Mask(None, None), grid),
+        "neighbours.level=3: the encoder gives 3 levels": lambda: Neighbours((4, 6, 8), level=3),
+        "the answers have another width": lambda: Neighbours((4, 6), target_width=5),
+        "it must be at least 1": lambda: Neighbours((4, 6), reach=0),
+    }
+    for line, call in wrong.items():
+        with pytest.raises(ValueError, match=line):
+            call()
 
 
 @pytest.mark.parametrize("norm", ["bn", "ln"])

@@ -16,7 +16,7 @@ ARGUMENTS = {
         "model_args": {"zero_init_lst": 1}
     },
     "pretrained=True: there is no such file; nothing is downloaded": {"pretrained": "True"},
-    "layers=.* is for gives=pyramid, not for gives=pooled": {"layers": (1,)},
+    "layers=.* is for gives=pyramid or both, not for gives=pooled": {"layers": (1,)},
     "head=5 is for gives=pooled or both, not for gives=tokens": {"gives": "tokens", "head": 5},
     "expander=.* not for gives=pyramid": {"gives": "pyramid", "expander": (5,)},
     "token_expander=.* is for gives=both": {"token_expander": (5,)},

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from jepakit_views.views import Mean, Pair
+from jepakit_views.views import Itself, Mean, Next, Pair
 
 from jepakit import testing
 from jepakit.types import Grid
@@ -13,17 +13,26 @@ from tests.properties.shared import quick
 GLOBALS, LOCALS = st.integers(1, 5), st.integers(0, 6)
 
 
-def drawn(masker: Pair | Mean) -> list:
+def drawn(masker: Pair | Mean | Next | Itself) -> list:
     return masker(Grid(1, 3, 3), 4, torch.Generator())
 
 
-@pytest.mark.parametrize("masker", [Pair(), Pair(2, 6), Mean(4), Mean(2, 6)])
+@pytest.mark.parametrize("masker", [Pair(), Pair(2, 6), Mean(4), Mean(2, 6), Next(), Next(3), Itself(), Itself(2)])
 def test_contract(masker):
     testing.check_masker(masker, (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS, Grid(1, 1, 1)))
 
 
 def test_a_pair_asks_both_ways():
     assert [(mask.context_view, mask.target_view) for mask in drawn(Pair())] == [(0, 1), (1, 0)]
+
+
+def test_next_and_itself():
+    assert [(mask.context_view, mask.target_view) for mask in drawn(Next(3))] == [(0, 1), (1, 2)]
+    assert [(mask.context_view, mask.target_view) for mask in drawn(Itself(2))] == [(0, 0), (1, 1)]
+    with pytest.raises(ValueError, match="two views in all"):
+        Next(1)
+    with pytest.raises(ValueError, match="views=0: there must be one at least"):
+        Itself(0)
 
 
 @quick

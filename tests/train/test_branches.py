@@ -138,6 +138,69 @@ def test_it_goes_on_as_if_it_had_not_been_stopped(tmp_path, at):
     assert "rank" in lines[-1] and "there/rank" in lines[-1] and "here/rank" not in lines[-1]
 
 
+def test_branches_that_take_turns(tmp_path, at):
+    trainer = begun(tmp_path, "trainer.alternate=true", "trainer.steps=12")
+    taken = [[each.branch.name for each in step] for step in trainer.stream(0, 8)]
+    assert taken == [["here"], ["here"], ["here"], ["there"], ["here"], ["there"], ["here"], ["there"]]
+    for branch in trainer.branches:
+        counts = [trainer.turns.before(branch, step) for step in range(9)]
+        assert counts == [sum(names == [branch.name] for names in taken[:step]) for step in range(9)]
+    whole, rest = list(trainer.stream(0, 8)), list(trainer.stream(5, 8))
+    for (one,), (other,) in zip(whole[5:], rest, strict=True):
+        assert one.branch is other.branch and torch.equal(one.batches[0].index, other.batches[0].index)
+
+
+def test_turns_go_on_as_if_they_had_not_been_stopped(tmp_path, at):
+    config = settings("trainer.alternate=true", "trainer.log_every=2")
+    for name in ("through", "stopped"):
+        (tmp_path / name).mkdir()
+    assert train.run(config, tmp_path / "through") == 0
+    at(4, lambda: signal.raise_signal(signal.SIGINT))
+    assert [train.run(config, tmp_path / "stopped") for _ in range(2)] == [train.INTERRUPTED, 0]
+    assert tiny.lines(tmp_path / "stopped") == tiny.lines(tmp_path / "through")
+    assert tiny.same(*(tiny.saved(config, tmp_path / name)[1] for name in ("through", "stopped")))
+    lines = tiny.lines(tmp_path / "through")
+    assert [[name for name in ("here", "there") if f"{name}/loss" in line] for line in lines] == [
+        ["here"],
+        ["here"],
+        ["there"],
+    ]
+
+
+OWN = ("+predictor@branches.there.predictor=vit_predictor", "branches.there.predictor.heads=2")
+
+
+def test_what_is_a_branchs_own_has_a_rate_and_a_clip_of_its_own(tmp_path):
+    trainer = begun(
+        tmp_path, *OWN, "branches.there.lr=1e-4", "branches.there.clip=0.01", "optim.clip=5", "optim.lr=1e-3"
+    )
+    own = {id(p) for p in trainer.jepa.own["there"].parameters()}
+    train_step = trainer.step = 2
+    taken = next(trainer.stream(train_step, train_step + 1))
+    trainer.gradients(taken)
+    rest = [p for p in trainer.jepa.parameters() if p.grad is not None and id(p) not in own]
+    mine = [p for p in trainer.jepa.own["there"].parameters() if p.grad is not None]
+    before = [torch.nn.utils.get_total_norm([p.grad for p in some]).item() for some in (rest, mine)]
+    assert before[1] > 0.01 and 5 > (before[0] ** 2 + 0.01**2) ** 0.5
+    found = trainer.gradient_norm()
+    after = [torch.nn.utils.get_total_norm([p.grad for p in some]).item() for some in (rest, mine)]
+    assert after == pytest.approx([before[0], 0.01], rel=1e-3)
+    assert found.item() == pytest.approx((before[0] ** 2 + before[1] ** 2) ** 0.5, rel=1e-5), "as it was"
+    trainer.train_step(taken)
+    rates = {bool(own & {id(p) for p in group["params"]}): group["lr"] for group in trainer.optimizer.param_groups}
+    assert rates[True] == pytest.approx(0.1 * rates[False]) and rates[True] > 0
+
+
+def test_views_of_a_branchs_own(tmp_path):
+    views = "+branches.there.views={one: {count: 2, flip: true}, other: {size: 16}}"
+    trainer = begun(tmp_path, views, "+masker@branches.there.masker=random")
+    here, there = trainer.branches
+    assert (len(here.loader.views), len(there.loader.views)) == (1, 3)
+    batch = next(there.loader.batches(0, 1))
+    assert [view.shape[-1] for view in batch.views] == [32, 32, 16]
+    assert branches(settings())["there"]["views"] == {}
+
+
 def test_one_branch_of_the_whole_run_is_the_run_without_branches(tmp_path):
     (tmp_path / "flat").mkdir(), (tmp_path / "one").mkdir()
     flat = {**settings("trainer.steps=2"), "branches": {}}
@@ -166,6 +229,10 @@ def test_what_cannot_be_read_is_listed_by_branch(tmp_path):
 REFUSED = {
     "branches.there.weight=0": "branches.there.weight=0.0 is out of range: it has to be above 0, and finite",
     "branches.there.start=-1": "branches.there.start=-1.0 is out of range: it has to be at least 0, and finite",
+    "branches.there.lr=0": "branches.there.lr=0.0 is out of range: it has to be above 0",
+    "branches.there.clip=1": "branches.there.clip=1.0 is out of range: it has to be null: all that it trains is shared",
+    "+branches.there.views={one: {sise: 3}}": "unknown key 'branches.there.views.one.sise' (did you mean 'size'?)",
+    "+branches.there.views={one: {count: 0}}": "branches.there.views.one.count=0 is out of range",
     "branches.there.distance=l3": "branches.there.distance=l3 is no choice",
     "branches.there.wait=3": "unknown key 'branches.there.wait' (did you mean 'weight'?)",
     "+branches.there.wait=3": "unknown key 'branches.there.wait' (did you mean 'weight'?)",

@@ -103,7 +103,7 @@ def test_noise_is_the_same_in_both_passes_and_running_statistics_count_once():
     def judge(outcomes: list[joined.Outcome]) -> joined.Losses:
         (only,) = outcomes
         assert only.seen.shape == (12, 1, 4) and only.guess.shape == (12, 1, 1, 4)
-        return joined.Losses.of([only.seen.std(0).mean()], [only.losses], [only[:3]])
+        return joined.Losses.of([{"distance": only.seen.std(0).mean(), **only.losses}], [only[:3]])
 
     losses = joined.losses(model, imagine, judge, 2, weight=3.0)
     assert torch.equal(seen[0], seen[2]) and torch.equal(seen[1], seen[3])
