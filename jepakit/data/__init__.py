@@ -2,6 +2,7 @@
 
     source[index] -> (picture, labels)    folder.py, world.py; pictures are decoded by decode.py
                                           video.py: clips.py says which frames, isolated.py has them decoded
+                                          pairs.py: two frames, and their optical flow; layouts.py finds the files
     view(picture) -> square               views.py
     Loader.batches(start, stop) -> Batch  loader.py
     bad samples -> quarantine.jsonl       quarantine.py; ``jepakit data check`` is check.py
@@ -35,8 +36,10 @@ class BadSample(Exception):
 def jepakit_register(registrar: Any) -> None:
     """The sources and the decoders that come with jepakit."""
     registrar.source("folder", "jepakit.data.folder:Folder")
+    registrar.source("pairs", "jepakit.data.pairs:Pairs")
     registrar.source("video", "jepakit.data.video:Video")
     registrar.source("world", "jepakit.data.world:World")
+    registrar.source("world_pairs", "jepakit.data.world_pairs:WorldPairs")
     registrar.decoder("pillow", "jepakit.data.decode:Pillow")
     registrar.decoder("decord", "jepakit.data.decoders:Decord")
     registrar.decoder("pyav", "jepakit.data.decoders:PyAV")

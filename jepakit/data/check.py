@@ -54,7 +54,7 @@ class Report:
 
 
 class Reader(Dataset):
-    """The source, with errors as values. Spawn-safe."""
+    """The source, with errors as values; the motion between frames is read too, where it is known. Spawn-safe."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -66,6 +66,8 @@ class Reader(Dataset):
         try:
             picture, labels = self.source[index]
             kind = self.source.format(index) if hasattr(self.source, "format") else ""
+            if hasattr(self.source, "truth"):
+                self.source.truth(index)  # its own files may be damaged
         except BadSample as bad:
             return Seen(bad.path, bad.reason)
         height, width = picture.shape[-2:]
