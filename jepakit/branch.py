@@ -179,7 +179,7 @@ def assemble(
     """The branches of a run, whose quarantines lie in its folder ``out``.
 
     Raises:
-        ConfigError: where a masker asks for more views than its loader makes.
+        ConfigError: where a masker asks for more views than its loader makes, or no branch is there from the beginning.
     """
     found = []
     for name, each in branches(config).items():
@@ -192,4 +192,6 @@ def assemble(
         quarantine = Quarantine(out, each["data"]["max_bad"], len(loader.source), listed)
         first, rest = int(options["start"] * epoch_steps), (options[key] for key in ("weight", "lr", "clip"))
         found.append(Branch(name, each, figure, loader, quarantine, accumulate, first, *rest))
+    if all(branch.first for branch in found):
+        raise ConfigError("no branch is there from the beginning: one of branches.*.start has to be 0")
     return found

@@ -1,7 +1,7 @@
 """Several branches over one backbone: each a whole configuration, most of which it shares.
 
-``branches.<name>`` names what is a branch's own, of ``PARTS``; all else is that of the top level, and what the top
-level has is shared: not another predictor with the same settings, but the same one.
+``branches.<name>`` names what is a branch's own, of ``PARTS``; all else is that of the branch that it is ``like``, then
+that of the top level, and is shared: not another predictor with the same settings, but the same one.
 """
 
 import contextlib
@@ -21,8 +21,21 @@ def branches(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Those that train on the top level's data come first: epochs and the run's health are those of the first branch.
     """
-    named = sorted((config.get("branches") or {}).items(), key=lambda item: item[1].get("data") is not None)
-    return {name: {**config, **own(branch), "branches": {}} for name, branch in named} or {"": dict(config)}
+    every = config.get("branches") or {}
+    named = sorted(every.items(), key=lambda item: item[1].get("data") is not None)
+    found = {
+        name: {**config, **own(every.get(each.get("like"), {})), **own(each), "branches": {}} for name, each in named
+    }
+    return found or {"": dict(config)}
+
+
+def owner(config: Mapping[str, Any], name: str, part: str) -> str:
+    """Whose a part of a branch is: its own, that of the branch that it is ``like``, or, without a name, the top level's."""
+    like = config["branches"][name].get("like") if name else None
+    for each in filter(None, (name, like)):
+        if config["branches"][each][part] is not None:
+            return each
+    return ""
 
 
 def own(branch: Mapping[str, Any]) -> dict[str, Any]:

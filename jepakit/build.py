@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jepakit import seeds
-from jepakit.branches import branches, told
+from jepakit.branches import branches, owner, told
 from jepakit.compose import Together
 from jepakit.data.colour import How
 from jepakit.distance import distance
@@ -72,22 +72,23 @@ def build(config: Mapping[str, Any], steps: int = 1, batch_ratio: float = 1.0) -
     Raises:
         ConfigError: where a part refuses its arguments, or parts do not fit together.
     """
-    figures, own, shared = {}, {}, {}
+    figures, owners, made = {}, {}, {}
     with drawn(config):
         backbone, _ = _backbone(config)
         for name, each in branches(config).items():
-            own[name] = [part for part in LEARNED if name and config["branches"][name][part] is not None]
+            owners[name] = {part: owner(config, name, part) for part in LEARNED}
             with told(name):
-                figures[name] = _figure(each, backbone, own[name], shared, (steps, batch_ratio))
+                figures[name] = _figure(each, backbone, owners[name], made, (steps, batch_ratio))
     if "" in figures:
         return Built(figures[""].jepa, figures)
+    own = {name: [part for part in LEARNED if parts[part] == name] for name, parts in owners.items()}
     return Built(Branched({name: figure.jepa for name, figure in figures.items()}, own), figures)
 
 
 def _figure(
-    config: Mapping[str, Any], backbone: Backbone, own: list[str], shared: dict[str, Any], length: tuple[int, float]
+    config: Mapping[str, Any], backbone: Backbone, owners: Mapping[str, str], made: dict, length: tuple[int, float]
 ) -> Figure:
-    """A branch; what is not its ``own`` is ``shared``. ``length``: steps of the run, and the batch's ratio."""
+    """A branch. Parts of one owner are made once. ``length``: steps of the run, and the batch's ratio."""
     shape, (steps, ratio) = seen_shape(config), length
     grid = refuse(f"tokenizer {config['tokenizer']['name']!r}", backbone.tokenizer.grid, *shape[1:])
     known = {"channels": shape[0], "encoder_width": backbone.width, "grid": grid, "view_shape": shape}
@@ -95,11 +96,9 @@ def _figure(
     known |= {"pixel_mean": tuple(config["data"]["mean"]), "pixel_std": tuple(config["data"]["std"])}
 
     def part(kind: str, create: Callable[[], Any]) -> Any:
-        if kind in own:
-            return create()
-        if kind not in shared:
-            shared[kind] = create()
-        return shared[kind]
+        if (whose := (owners[kind], kind)) not in made:
+            made[whose] = create()
+        return made[whose]
 
     def prepared() -> Together:
         strategies = {name: make("anti_collapse", node, **known) for name, node in config["anti_collapse"].items()}

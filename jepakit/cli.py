@@ -98,14 +98,15 @@ def _eval(argv: list[str], files: list[Path]) -> int:
         raise ConfigError("eval needs a run: jepakit eval run=runs/... protocol=knn")
     run = runs.open_run(Path(str(given.pop("run"))))
     data = {key.partition(".")[2] or "name": given.pop(key) for key in list(given) if key.split(".")[0] == "data"}
-    refuse_data_keys(data, data.get("name", run.config["data"]["name"]), collect(files))
+    if given.get("protocol") != "flow":  # whose data are those of the branch that infers it
+        refuse_data_keys(data, data.get("name", run.config["data"]["name"]), collect(files))
     from jepakit import evaluate
 
     return evaluate.command(run.folder, given | {"data": data})
 
 
 def _show(argv: list[str], files: list[Path]) -> int:
-    what, rest = _one_of("show", ("config", "masks", "views", "curves"), argv)
+    what, rest = _one_of("show", ("config", "masks", "views", "curves", "flow"), argv)
     audit, rest = _audit(what, rest)
     from jepakit.launch import arguments
 

@@ -46,7 +46,7 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
 
     word = words[-1]
     fixed = {
-        "show": ["config", "curves", "masks", "views"],
+        "show": ["config", "curves", "flow", "masks", "views"],
         "data": ["check"],
         "new": list(KINDS),
         "plugins": ["--matrix", "--verbose"],
@@ -71,6 +71,7 @@ OPTIONS = {
         "protocol=knn",
         "protocol=linear",
         "protocol=attentive",
+        "protocol=flow",
         *WHICH,
         "data.root=",
         "fit_root=",

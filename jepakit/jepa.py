@@ -66,9 +66,7 @@ class Jepa(nn.Module):
         if not getattr(self.predictor, "infers", False):
             return condition if getattr(self.predictor, "conditioned", False) else None
         if not isinstance(mask.target_view, int):
-            raise ValueError(
-                "it infers a latent variable from one target view, the masker asks for the mean of several"
-            )
+            return None  # of a mean of several views there are no pixels
         return Evidence(truth, views[mask.context_view], views[mask.target_view])
 
     def judge(self, outcomes: Sequence[Outcome], masks: Sequence[Mask], condition: Any = None) -> Losses:
@@ -106,9 +104,10 @@ class Branched(nn.Module):
         super().__init__()
         self.figures = dict(figures)  # no child: each part is one, once
         self.backbone = next(iter(figures.values())).backbone
+        held = {id(getattr(figures[name], part)) for name, parts in own.items() for part in parts}
         for part in ("predictor", "anti_collapse"):
-            shared = (getattr(figure, part) for name, figure in figures.items() if part not in own[name])
-            self.add_module(part, next(shared, None))
+            shared = (getattr(figure, part) for figure in figures.values())
+            self.add_module(part, next((each for each in shared if id(each) not in held), None))
         self.own = nn.ModuleDict()
         for name, parts in own.items():
             if parts:

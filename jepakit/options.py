@@ -139,6 +139,8 @@ class BranchOptions:
     """Of its losses in the step's."""
     start: float = 0.0
     """Epochs before it joins."""
+    like: str | None = None
+    """The branch whose settings and parts it shares before those of the top level."""
     lr: float | None = None
     """Peak learning rate of what it has for itself, in place of ``optim.lr``; the schedule is the same."""
     clip: float | None = None
@@ -170,7 +172,7 @@ class Published:
     measure: str = "???"
     """What was measured, on which data."""
     score: float = 0.0
-    """In the unit of the source (top-1 accuracies: per cent)."""
+    """In the unit of the source (top-1 accuracies: per cent; end-point errors: pixels)."""
     source: str = "???"
     """Paper and table."""
     when: dict[str, Any] = field(default_factory=dict)

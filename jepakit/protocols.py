@@ -69,7 +69,7 @@ class Predictor(Protocol):
 
     ``condition`` is LeCun's z: actions, or for each view the parameters of its augmentation (``Batch.condition``), told
     to a predictor that says ``conditioned = True``. One that says ``infers = True`` finds z by itself, and is told what
-    from: ``types.Evidence``. To all others it is None.
+    from, ``types.Evidence``, but where it is asked for the mean of several views. To all others it is None.
 
     One that infers motion has ``flow(backbone, first, second)``, ``B C 1 H W`` each, which gives ``B 2 H W``: how far
     every pixel of the first goes to the right and down until the second. Any size will do. Evaluations call it.

@@ -65,6 +65,8 @@ def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) ->
     if complete:
         _refuse_missing(result)
     _refuse_values(result)
+    for name, branch in result["branches"].items():
+        _check_like(name, branch["like"], result["branches"])
     for name, each in branches(result).items():
         with told(name):
             _refuse_values(each)
@@ -94,6 +96,16 @@ def _check_branch(name: str, branch: dict[str, Any], catalog: Catalog) -> None:
     distance = branch["distance"]
     if distance is not None and distance not in CHOICES["distance"]:
         raise _not_among(f"branches.{name}.distance", distance, CHOICES["distance"])
+
+
+def _check_like(name: str, like: str | None, known: dict[str, Any]) -> None:
+    """Another branch, which is like no other itself."""
+    if like is None:
+        return
+    if like not in known:
+        raise _not_among(f"branches.{name}.like", like, tuple(each for each in known if each != name))
+    if like == name or known[like]["like"] is not None:
+        raise ConfigError(f"branches.{name}.like={like}: it has to be another branch, which is like none itself")
 
 
 def _check_view(there: str, view: dict[str, Any]) -> None:

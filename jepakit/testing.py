@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jepakit.protocols import AntiCollapse, Backbone, Encoder, Masker, Predictor, Source, Tokenizer
-from jepakit.types import Features, Grid, Guess, Mask
+from jepakit.types import Evidence, Features, Grid, Guess, Mask
 
 IMAGE_GRIDS = (Grid(1, 14, 14), Grid(1, 16, 16), Grid(1, 9, 13))
 CLIP_GRIDS = (Grid(8, 14, 14),)
@@ -111,7 +111,7 @@ def check_predictor(predictor: Predictor, seen: Features, grid: Grid = SMALL, wi
     """A guess has a vector of the encoder's width for each asked token, and blocks do not see one another.
 
     A predictor that says ``recalls = True`` is asked for the context as well, one that says ``whole = True`` from whole
-    view to whole view.
+    view to whole view; one that says ``infers = True`` is told of other features and of pixels.
     """
     width = width or _levels(seen)[-1].shape[-1]
     if getattr(predictor, "whole", False):
@@ -135,13 +135,23 @@ def check_predictor(predictor: Predictor, seen: Features, grid: Grid = SMALL, wi
 
 
 def _check_whole(predictor: Predictor, seen: Features, grid: Grid, width: int) -> None:
+    told = _evidence(seen, grid) if getattr(predictor, "infers", False) else None
     with _still(predictor):
-        found = _features(predictor(seen, Mask(None, None), grid))
+        outcome = predictor(seen, Mask(None, None, 0, 1), grid, told)
+    found, losses = _features(outcome), outcome.losses if isinstance(outcome, Guess) else {}
+    assert all(loss.ndim == 0 for loss in losses.values()), "an extra loss is no scalar"
     for level in _levels(found):
         assert level.ndim == 4 and torch.isfinite(level).all(), "the guess is not finite, or not B M Q D"
     assert _levels(found)[-1].shape[-1] == width, f"the guess is {_levels(found)[-1].shape[-1]} wide, not {width}"
     if isinstance(predictor, nn.Module) and any(p.requires_grad for p in predictor.parameters()):
-        check_gradients(predictor, _total(found))
+        check_gradients(predictor, torch.stack([_total(found), *losses.values()]).sum())
+
+
+def _evidence(seen: Features, grid: Grid) -> Evidence:
+    """What a latent may be inferred from: the features of other samples, and noise as the pixels of both views."""
+    truth = tuple(level.flip(0).unsqueeze(1) for level in _levels(seen))
+    pixels = torch.randn(2, len(truth[0]), 3, 1, 8 * grid.h, 8 * grid.w)
+    return Evidence(truth if isinstance(seen, tuple) else truth[0], *pixels)
 
 
 def check_anti_collapse(strategy: AntiCollapse, backbone: Backbone, view: Tensor) -> None:

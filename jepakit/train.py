@@ -18,8 +18,9 @@ from jepakit.data import open_source
 from jepakit.device import pick_device
 from jepakit.errors import DataError, TrainingError
 from jepakit.evaluate.data import held_out
-from jepakit.evaluate.features import Reading
+from jepakit.evaluate.features import Reading, alone
 from jepakit.evaluate.monitor import Monitor
+from jepakit.evaluate.motion import infers_motion
 from jepakit.evaluate.protocols import Vote
 from jepakit.log import JSONL, Log, read
 from jepakit.optim import make_optimizer, set_schedules
@@ -269,9 +270,12 @@ class Trainer:
             return
         random = build_backbone(self.config)[0].to(self.device)
         backbones = {"trained encoder": self.jepa.target_backbone, "random encoder": random}
-        drawn = report(self.config, self.folder, backbones, self.source, self.device)
+        drawn = report(self.config, self.folder, backbones, self.source, self.device, self.branches)
         self.log.say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn))}")
-        self.log.say(f"next: jepakit eval run={self.folder} protocol=all")
+        protocols = ["flow"] * any(infers_motion(branch.figure.jepa) for branch in self.branches)
+        protocols += ["all"] * bool(self.source.classes)
+        for protocol in protocols:
+            self.log.say(f"next: jepakit eval run={self.folder} protocol={protocol}")
 
 
 def rates(branches: Sequence[Branch], batch: Step) -> dict[str, float]:
@@ -287,7 +291,7 @@ def monitor(config: Mapping[str, Any], source: Source, device: torch.device) -> 
     options = config["evaluate"]
     if options["every"] == 0:
         return None
-    reading = Reading(config["data"], device, config["trainer"]["precision"])
+    reading = Reading(config["data"], device, config["trainer"]["precision"], alone=alone(config))
     vote = Vote(options["k"], options["temperature"])
     return Monitor(source, held_out(source), reading, options["samples"], vote)
 

@@ -37,12 +37,14 @@ usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDE
   --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
 """,
     "eval": """\
-usage: jepakit eval run=FOLDER [protocol=knn|linear|attentive] [weights=target|online] [data.KEY=VALUE ...]
+usage: jepakit eval run=FOLDER [protocol=knn|linear|attentive|flow] [weights=target|online] [data.KEY=VALUE ...]
                     [fit_root=FOLDER] [label=NAME] [limit=N] [clips=N] [views=N]
 
   data.root=/images    the images that are scored
   fit_root=/images     the images that neighbours are looked up in, or that the probe learns from
   protocol=attentive   a probe that looks at all tokens; slow: limit=N probe_epochs=N probe_depth=1|4
+  protocol=flow        optical flow against the truth: size=N speeds=[10,40] pictures=N;
+                       other pairs: data.name=pairs data.root=FOLDER
                        probe_lr=[...] probe_wd=[...] probe_across=true|false
   clips=8 views=3      so many clips of each video, evenly spread over it, and views along the longer side
 """,
@@ -74,7 +76,7 @@ usage: jepakit export run=FOLDER|FILE --to hf|timm|meta|vjepa|vjepa2|hf_vjepa2|s
 """,
     "show": """\
 usage: jepakit show config|masks|views [recipe=NAME] [key=value ...]
-       jepakit show masks|views|curves run=FOLDER
+       jepakit show masks|views|curves|flow run=FOLDER
        jepakit show masks --audit [audit.batches=N] [recipe=NAME | run=FOLDER]
 
   config    every setting, its value, and who gave it
@@ -82,6 +84,7 @@ usage: jepakit show config|masks|views [recipe=NAME] [key=value ...]
   views     the views of a sample, and where in it they were cut; out=FILE says where
   --audit   how often every token is context and target, which are starved, what the batch cut takes; no data needed
   curves    loss, scores and health of a run; out=FILE says where
+  flow      pairs of frames, how they move, and how a run says they do
 """,
     "plugins": """\
 usage: jepakit plugins [--verbose | --matrix [KIND=NAME,NAME ...]]

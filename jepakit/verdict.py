@@ -29,6 +29,10 @@ SHRUNK = 0.33
 """Share of its first value below which features' own standard deviation is lost, and that of the answers as well, where
 no penalty is there to hold them."""
 
+APART = 0.25
+"""Share of the features' standard deviation below which that of answers that learn is lost: what is penalised there is
+what is seen, and whole views, which the answers are those of, have the same features all the same."""
+
 SETTLED = 10
 """Lines of the log after which a predictor should beat the mean token."""
 
@@ -105,6 +109,9 @@ def _judge(lines: Sequence[Line], broken: int) -> Verdict:
         return Verdict("collapsing", f"all samples have nearly the same features: {named}")
     if (rank < NONE and ROOM in last) or (rank < FEW and _kept(lines, "rank") < RANK_COLLAPSING):
         return Verdict("collapsing", f"few directions are left: {course}")
+    if _apart(lines):
+        answers = _course(lines, "target_std")[1]
+        return Verdict("collapsing", f"the answers grow alike, what is seen does not: std {answers:.3f} and {std:.3f}")
     if "target_std_raw" in last and not penalties(last) and (kept := _kept(lines, "std_raw")) < SHRUNK:
         raw = _course(lines, "std_raw")[1]
         return Verdict(
@@ -122,6 +129,13 @@ def _judge(lines: Sequence[Line], broken: int) -> Verdict:
 def _free(last: Line) -> bool:
     """Whether nothing in the loss keeps features from collapsing: answers learn, and all there is is a distance."""
     return last.get("target_grad", 0.0) > 0 and not penalties(last)
+
+
+def _apart(lines: Sequence[Line]) -> bool:
+    """Whether answers have collapsed that learn from the same steps as features that have not."""
+    last = lines[-1]
+    learns = last.get("target_grad", 0.0) > 0 and "target_std" in last
+    return learns and _course(lines, "target_std")[1] < APART * _course(lines, "std")[1]
 
 
 def _alike(lines: Sequence[Line]) -> float:
@@ -154,6 +168,8 @@ def _cause(lines: Sequence[Line], config: Mapping[str, Any]) -> str:
         )
     if jump := _jump(lines):
         return f"steps are too long: {jump}; {_shorter(config)}"
+    if _apart(lines):
+        return f"penalties hold up what is seen, and not the answers{by}; let them be those of the answers (of=truth)"
     if last["target_grad"]:
         weight = f"distance_weight{_value(config, 'distance_weight')}"
         return f"penalties are too weak beside the distance: {_held(last)}{by}; raise theirs, or lower {weight}"

@@ -13,6 +13,7 @@ from jepakit.evaluate.sheet import Part, Sheet, text
 
 OPTIONS = ("published", "protocol", "out")
 SHORT = {"random encoder": "random", "raw pixels": "pixels", "mean frame": "mean", "frame difference": "difference"}
+SHORT |= {"untrained model": "untrained", "zero flow": "zero", "DIS (medium)": "DIS"}
 COURSE = {"knn": "knn in training", "rankme": "RankMe", "rank": "rank of a batch", SPEED: "samples/s"}
 """Figures of the log that are shown, by key."""
 FORMATS = {"knn": ".3f", SPEED: ".0f"}
@@ -106,9 +107,7 @@ def _kinds(found: Sequence[Recorded], protocols: Sequence[str] | None) -> list[K
 
 def _scores(found: Sequence[Recorded], kind: Kind, kinds: Sequence[Kind]) -> Part:
     """A protocol's scores with their intervals, each control's score, and what makes them not comparable."""
-    title = kind.protocol
-    if [each.protocol for each in kinds].count(title) > 1:
-        title = f"{title} ({kind.weights}, {kind.label})"
+    title = _title(kind, kinds)
     scores = [run.scores.get(kind) for run in found]
     controls = list(dict.fromkeys(name for score in scores if score for name in score.controls))
     rows, records = [], []
@@ -116,8 +115,15 @@ def _scores(found: Sequence[Recorded], kind: Kind, kinds: Sequence[Kind]) -> Par
         cells = [_cell(score.trained), *(_number(score.controls.get(name)) for name in controls)] if score else []
         rows.append(cells or ["not evaluated", *("-" for _ in controls)])
         records.append(_flat(title, score) if score else {})
-    header = [title, *(SHORT.get(name, name) for name in controls)]
+    unit = next((how["unit"] for score in scores if score and (how := score.how["protocol"]).get("unit")), "")
+    header = [f"{title} {unit}".strip(), *(SHORT.get(name, name) for name in controls)]
     return Part(header, rows, records, _comparable(title, found, scores) + _cautions(title, found, scores))
+
+
+def _title(kind: Kind, kinds: Sequence[Kind]) -> str:
+    """The protocol, and what else tells it from others that are shown."""
+    several = [each.protocol for each in kinds].count(kind.protocol) > 1
+    return f"{kind.protocol} ({kind.weights}, {kind.label})" if several else kind.protocol
 
 
 def _comparable(title: str, found: Sequence[Recorded], scores: Sequence[Score | None]) -> list[str]:
@@ -135,17 +141,27 @@ def _comparable(title: str, found: Sequence[Recorded], scores: Sequence[Score | 
 def _cautions(title: str, found: Sequence[Recorded], scores: Sequence[Score | None]) -> list[str]:
     """Runs that trained on since they were scored, and those that do not beat a control."""
     said, weak = [], []
+    if any(score and _lower(score) for score in scores):
+        said.append(f"{title}: an error, so that lower is better")
     for run, score in zip(found, scores, strict=True):
         if score and score.step < run.log.get("step", 0):
             said.append(f"{title}: {run.name} was scored at step {score.step:,}, and went on to {run.log['step']:,}")
-        if score and any(_overlaps(score.trained, control) for control in score.controls.values()):
+        if score and any(_overlaps(score, control) for control in score.controls.values()):
             weak.append(run.name)
     return said + ([f"{title}: NOT clearly better than a control: {', '.join(weak)}"] if weak else [])
 
 
-def _overlaps(trained: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
-    low, high = trained.get("low"), control.get("high")
+def _overlaps(score: Score, control: Mapping[str, Any]) -> bool:
+    """Whether a control is as good, as far as the intervals tell; of an error that of the difference."""
+    if _lower(score):
+        ahead = control.get("ahead", {}).get("low")
+        return ahead is not None and ahead <= 0
+    low, high = score.trained.get("low"), control.get("high")
     return low is not None and high is not None and low <= high
+
+
+def _lower(score: Score) -> bool:
+    return score.how["protocol"].get("better") == "lower"
 
 
 def _notes(found: Sequence[Recorded], kinds: Sequence[Kind]) -> Part:
@@ -159,25 +175,28 @@ def _notes(found: Sequence[Recorded], kinds: Sequence[Kind]) -> Part:
 def _missing(run: Recorded, kinds: Sequence[Kind]) -> list[str]:
     """The scores that others have and this run has not, each with its command."""
     lacking: dict[tuple[str, str], list[str]] = {}
-    for kind in kinds:
-        if kind not in run.scores:
-            lacking.setdefault((kind.weights, kind.label), []).append(kind.protocol)
+    for kind in (kind for kind in kinds if kind not in run.scores):
+        lacking.setdefault((kind.weights, kind.label), []).append(kind.protocol)
     return [
         f"{run.name}: no score of {', '.join(names)}: jepakit eval run={run.folder} "
-        f"protocol={names[0] if len(names) == 1 else 'all'} weights={weights} label={label}"
+        f"protocol={names[0] if len(names) == 1 else 'all'} weights={weights}" + f" label={label}" * (names != ["flow"])
         for (weights, label), names in lacking.items()
     ]
 
 
 def _measured_on(found: Sequence[Recorded], kinds: Sequence[Kind]) -> list[str]:
-    """The data, once, where all scores share them; otherwise ``_comparable`` has said it run by run."""
-    hows = [run.scores[kind].how for kind in kinds for run in found if kind in run.scores]
+    """The data that all scores share, else those of each kind; of kinds that do not, ``_comparable`` has said it."""
+    hows = {kind: [run.scores[kind].how for run in found if kind in run.scores] for kind in kinds}
     if not hows:
         return []
     said = []
     for part, word in (("test", "tested on"), ("fit", "fitted on")):
-        texts = {_said(how[part]) for how in hows}
-        said += [f"all {word} {each}" for each in texts if len(texts) == 1]
+        texts = {kind: {_said(how[part]) for how in each if how[part]} for kind, each in hows.items()}
+        every = set().union(*texts.values())
+        if len(every) == 1 and all(texts.values()):
+            said.append(f"all {word} {every.pop()}")
+        else:
+            said += [f"{_title(kind, kinds)}: {word} {each.pop()}" for kind, each in texts.items() if len(each) == 1]
     return [*said, "in brackets: 95 % interval over the test samples, not over seeds"]
 
 
@@ -186,6 +205,7 @@ def _flat(title: str, score: Score) -> dict[str, Any]:
     for name, cell in {"": score.trained, **score.controls}.items():
         stem = f"{title} {name}".strip()
         flat |= {stem: cell.get("score"), f"{stem} low": cell.get("low"), f"{stem} high": cell.get("high")}
+        flat |= {f"{stem} {measure}": each["score"] for measure, each in cell.get("measures", {}).items()}
     return flat | {f"{title} step": score.step} | {f"{title} {key}": _said(value) for key, value in score.how.items()}
 
 

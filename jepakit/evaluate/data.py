@@ -64,6 +64,17 @@ def divide(
     return Division(_part(fit, source, limit), _part(test, whose, limit), len(names))
 
 
+def tested(config: Mapping[str, Any], given: Mapping[str, Any], limit: int | None) -> Part:
+    """What is scored where nothing is fitted: ``given`` if any, else the run's held-out data, else its own."""
+    if given:
+        return _part(open_source(override(config, given)), "the data given", limit)
+    own = open_source(config["data"])
+    unseen = held_out(own)
+    if unseen is None:
+        return _part(own, "the run's own training data, which has no held-out part", limit)
+    return _part(unseen, "the run's held-out data", limit)
+
+
 def override(config: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The run's ``data`` with other keys. Another source starts from its own defaults, and ``root`` means a folder
     where the run's source has none. Raises ConfigError for keys that the source does not read.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -17,7 +17,7 @@ from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate import controls, features, table
 from jepakit.evaluate.attentive import Settings
 from jepakit.evaluate.data import Division, Part, divide
-from jepakit.evaluate.features import Extracted, Reading
+from jepakit.evaluate.features import Extracted, Reading, alone
 from jepakit.evaluate.protocols import NAMES, Vote
 
 
@@ -26,7 +26,7 @@ class EvalOptions:
     """What ``jepakit eval`` understands, beside ``run`` and ``data.<key>``."""
 
     protocol: str = "all"
-    """knn | linear | all (both) | attentive (slow: it learns)"""
+    """knn | linear | all (both) | attentive (slow: it learns) | flow (flow_entry.py)"""
     weights: str = "target"
     """target (the teacher, where there is one) | online"""
     fit_root: str | None = None
@@ -64,9 +64,11 @@ class EvalOptions:
     """GiB that the tokens of the fit samples may take, and those of the test samples."""
 
 
-CHOICES = {"protocol": (*NAMES, "attentive", "all"), "weights": ("target", "online"), "precision": ("fp32", "bf16")}
+PROTOCOLS = (*NAMES, "attentive", "flow", "all")
+CHOICES = {"protocol": PROTOCOLS, "weights": ("target", "online"), "precision": ("fp32", "bf16")}
 POSITIVE = ("k", "temperature", "limit", "probe_depth", "probe_heads", "probe_epochs", "probe_batch", "probe_lr")
-POSITIVE += ("probe_memory", "clips", "views")
+POSITIVE += ("probe_memory", "clips", "views", "size", "speeds")
+Options = TypeVar("Options")
 
 
 class Models(NamedTuple):
@@ -89,6 +91,10 @@ def command(run: Path, options: Mapping[str, Any]) -> int:
     """
     from jepakit.runs import open_run
 
+    if options.get("protocol") == "flow":
+        from jepakit.evaluate import flow_entry
+
+        return flow_entry.command(Path(run), options)
     chosen, given = read(options)
     config = open_run(Path(run)).config
     division = divide(config, given, chosen.fit_root, chosen.label, chosen.limit)
@@ -104,21 +110,28 @@ def command(run: Path, options: Mapping[str, Any]) -> int:
 
 def read(options: Mapping[str, Any]) -> tuple[EvalOptions, dict[str, Any]]:
     """Typed options, and the keys of ``data``. Raises ConfigError for what is unknown or of the wrong type."""
+    chosen, given = filled(EvalOptions, options)
+    if min(chosen.probe_wd) < 0:
+        raise ConfigError(f"probe_wd={chosen.probe_wd}: it must not be below 0")
+    return chosen, given
+
+
+def filled(kind: type[Options], options: Mapping[str, Any]) -> tuple[Options, dict[str, Any]]:
+    """The same for the options of any protocol, which are the fields of a dataclass."""
     given = dict(options.get("data") or {})
     rest = {key: value for key, value in options.items() if key != "data"}
-    known = {field.name: field for field in dataclasses.fields(EvalOptions)}
+    known = {field.name: field for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
     for key in rest:
         if key not in known:
             raise ConfigError(f"unknown option {key!r}{nearest(key, known)}; known: {', '.join(known)}, data.<key>")
-    chosen = EvalOptions(**{key: _typed(key, value, known[key].type) for key, value in rest.items()})
+    chosen = kind(**{key: _typed(key, value, known[key].type) for key, value in rest.items()})
     for key, allowed in CHOICES.items():
         if (value := getattr(chosen, key)) not in allowed:
             raise ConfigError(f"unknown {key} {value!r}{nearest(value, allowed)}; known: {', '.join(allowed)}")
     for key in POSITIVE:
-        if (value := getattr(chosen, key)) is not None and min(value if isinstance(value, tuple) else (value,)) <= 0:
+        value = getattr(chosen, key, None)
+        if value is not None and min(value if isinstance(value, tuple) else (value,)) <= 0:
             raise ConfigError(f"{key}={value}: it must be above 0")
-    if min(chosen.probe_wd) < 0:
-        raise ConfigError(f"probe_wd={chosen.probe_wd}: it must not be below 0")
     return chosen, given
 
 
@@ -135,7 +148,7 @@ def load(run: Path, config: Mapping[str, Any], weights: str) -> Models:
 def compare(models: Models, division: Division, config: Mapping[str, Any], options: EvalOptions) -> dict[str, Any]:
     """The whole result: the rows, a column for each protocol, and what has to be known to read them."""
     device, whole = pick_device(options.device), options.protocol == "attentive"
-    reading = Reading(config["data"], device, options.precision, options.label)
+    reading = Reading(config["data"], device, options.precision, options.label, alone=alone(config))
     reading = reading._replace(memory=options.probe_memory) if whole else reading
     readings = _readings(reading, division, options, whole)
     clips = features.moving(division.test.source, reading, division.test.rows)

@@ -52,7 +52,8 @@ class Reading(NamedTuple):
 
     A sample is looked at by each of ``views`` (None: one, centred), and so is each of its ``clips``, evenly spread over
     its length. Vectors are averaged. Tokens of the clips follow one another where ``across``, else each clip stays a
-    way to look at the sample by itself, as each view does.
+    way to look at the sample by itself, as each view does. An encoder that has only seen single frames sees those of a
+    clip one by one, ``alone``.
     """
 
     data: Mapping[str, Any]
@@ -63,6 +64,7 @@ class Reading(NamedTuple):
     views: tuple[View, ...] | None = None
     clips: int = 1
     across: bool = True
+    alone: bool = False
 
     @property
     def looks(self) -> int:
@@ -84,7 +86,7 @@ def extract(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Ten
 
     def encode(pixels: Tensor) -> Tensor:
         with autocast(pixels.device, reading.precision):
-            return pool(represented(backbone, pixels))
+            return pool(represented(backbone, pixels, reading.alone))
 
     with undisturbed(backbone):
         return collect(encode, source, reading, rows)
@@ -98,7 +100,7 @@ def tokens(backbone: nn.Module, source: Source, reading: Reading, rows: Int[Tens
 
     def encode(pixels: Tensor) -> Tensor:
         with autocast(pixels.device, reading.precision):
-            return _last(represented(backbone, pixels)).half()
+            return levels_of(represented(backbone, pixels, reading.alone))[-1].half()
 
     with undisturbed(backbone):
         return collect(encode, source, reading, rows)
@@ -133,14 +135,31 @@ def moving(source: Source, reading: Reading, rows: Int[Tensor, "n"]) -> bool:
         return next(batches).views[0].shape[2] > 1
 
 
-def represented(backbone: nn.Module, pixels: Float[Tensor, "B C T H W"]) -> Features:
-    """Features; those before an expander, where the backbone tells them apart."""
-    return getattr(backbone, "represent", backbone)(pixels)
+def alone(config: Mapping[str, Any]) -> bool:
+    """Whether all views of a run look at single frames."""
+    frames = [view.get("frame") for view in (config.get("views") or {}).values()]
+    return bool(frames) and None not in frames
+
+
+def represented(backbone: nn.Module, pixels: Float[Tensor, "B C T H W"], alone: bool = False) -> Features:
+    """Features; those before an expander, where the backbone tells them apart. Of frames that are encoded each
+    ``alone`` the tokens follow one another."""
+    encode = getattr(backbone, "represent", backbone)
+    if not alone or pixels.shape[2] == 1:
+        return encode(pixels)
+    found = encode(pixels.transpose(1, 2).flatten(0, 1).unsqueeze(2))
+    levels = tuple(each.unflatten(0, (len(pixels), -1)).flatten(1, 2) for each in levels_of(found))
+    return levels if len(levels) > 1 else levels[0]
+
+
+def levels_of(features: Features) -> tuple[Tensor, ...]:
+    """Those of a pyramid; other features are its only one."""
+    return features if isinstance(features, tuple) else (features,)
 
 
 def pool(features: Features) -> Float[Tensor, "B D"]:
     """One vector a sample: the mean over the tokens of the last level, in float32."""
-    return _last(features).float().mean(1)
+    return levels_of(features)[-1].float().mean(1)
 
 
 def samples(count: int, limit: int | None = None) -> Int[Tensor, "n"]:
@@ -163,7 +182,8 @@ def check_label(source: Source, label: str) -> tuple[str, ...]:
         return source.classes[label]
     place = source.describe(0) if len(source) else "empty"
     if not source.classes:
-        raise DataError(f"the data is unlabelled (first sample: {place}): a score needs a sub-folder for each class")
+        how = "protocol=flow scores motion" if hasattr(source, "truth") else "a score needs a sub-folder for each class"
+        raise DataError(f"the data is unlabelled (first sample: {place}): {how}")
     known = ", ".join(source.classes)
     raise DataError(f"no label {label!r}{nearest(label, source.classes)} in the data; labels: {known}")
 
@@ -180,10 +200,6 @@ def undisturbed(module: nn.Module) -> Iterator[None]:
     finally:
         for part, mode in modes:
             part.training = mode
-
-
-def _last(features: Features) -> Tensor:
-    return features[-1] if isinstance(features, tuple) else features
 
 
 def collect(compute: Callable[[Tensor], Tensor], source: Source, reading: Reading, rows: Tensor | None) -> Extracted:

@@ -7,7 +7,8 @@
     curves.py     loss, score, health and schedules, from log.jsonl
     spectrum.py   in how many directions features vary
     features.py   patch tokens as colours
-    entry.py      ``jepakit show masks``, with ``--audit`` too, and ``show views``
+    flow.py       how pairs of frames move, truly and as a model says; moved.py has its images
+    entry.py      ``jepakit show masks``, with ``--audit`` too, ``show views`` and the like
 
 Every sheet is drawn in one style (style.py), written to a file, and needs no display.
 """
@@ -16,6 +17,7 @@ from jepakit.pictures.curves import curves as curves
 from jepakit.pictures.entry import audited as audited
 from jepakit.pictures.entry import command as command
 from jepakit.pictures.features import features as features
+from jepakit.pictures.flow import flow as flow
 from jepakit.pictures.masks import masks as masks
 from jepakit.pictures.spectrum import spectrum as spectrum
 from jepakit.pictures.strip import strip as strip

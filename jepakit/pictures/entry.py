@@ -21,6 +21,7 @@ from jepakit.errors import ConfigError, DataError, nearest
 from jepakit.options import DataOptions
 from jepakit.pictures.audit import page
 from jepakit.pictures.curves import curves
+from jepakit.pictures.flow import flow, pairs
 from jepakit.pictures.masks import masks
 from jepakit.pictures.strip import SUFFIXES, strip
 from jepakit.pictures.views import views
@@ -40,7 +41,7 @@ AUDIT = {"batches": 200}
 
 
 def command(what: str, config: Mapping[str, Any], out: Path | None = None) -> Path:
-    """Draw ``masks`` or ``views`` (for a configuration, which need not name data) or ``curves`` (of the run it names).
+    """Draw ``masks`` or ``views`` (for a configuration, which need not name data), ``curves`` or ``flow`` (of a run).
 
     Without ``out`` the picture goes to the run's folder ``pictures``, or here if there is no run. Masks of clips are
     drawn twice, as a sheet and as a strip that moves, and the first path is printed; with an ``out`` whose suffix is
@@ -144,7 +145,7 @@ def _masks(config: Mapping[str, Any], out: Path) -> Path:
     for name, each in branches(config).items():
         data = _data(each)
         pictures, moves = picked(open_source(data), data["size"]), out.suffix.lower() in SUFFIXES
-        if moves and pictures.shape[2] == 1:
+        if moves and looked_at(each, pictures)[0].shape[2] == 1:
             raise ConfigError(f"out={out}: nothing moves in data={data['name']}, whose samples have one frame")
         place = out if not written else out.with_stem(f"{out.stem}-{name}")
         written += [strip_of_masks(each, pictures, place)] if moves else sheets_of_masks(each, pictures, place)
@@ -155,7 +156,8 @@ def _masks(config: Mapping[str, Any], out: Path) -> Path:
 def sheets_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> list[Path]:
     """What the configuration's masker would show and ask of ``pictures``; of clips also beside it as a strip."""
     still = masks(*_asked(config, pictures, out))
-    return [still, strip_of_masks(config, pictures, out.with_suffix(MOVING))] if pictures.shape[2] > 1 else [still]
+    moves = looked_at(config, pictures)[0].shape[2] > 1
+    return [still, strip_of_masks(config, pictures, out.with_suffix(MOVING))] if moves else [still]
 
 
 def strip_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"], out: Path) -> Path:
@@ -163,12 +165,21 @@ def strip_of_masks(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W
     return strip(*_asked(config, pictures[:CLIPS], out))
 
 
+def looked_at(config: Mapping[str, Any], pictures: UInt8[Tensor, "B C T H W"]) -> list[UInt8[Tensor, "B C _ H W"]]:
+    """The samples, for each view that looks at a single frame of a clip that frame; others look at all of it."""
+    views = (config.get("views") or {"": {}}).values()
+    frames = [view.get("frame") for view in views for _ in range(view.get("count", 1))]
+    return [pictures if number is None else pictures[:, :, number : number + 1] for number in frames]
+
+
 def _asked(config: Mapping[str, Any], pictures: Tensor, out: Path) -> tuple[Any, list[Mask], Grid, Path, str]:
     """The arguments of ``masks`` and of ``strip``."""
-    grid = _grid(config, *pictures.shape[1:])
+    views = looked_at(config, pictures)
+    grid = _grid(config, *views[0].shape[1:])
     found = drawn(config, grid, len(pictures))
     count = 1 + max(max((m.context_view, *_several(m.target_view))) for m in found)
-    return pictures if count == 1 else [pictures] * count, found, grid, out, _caption(config, grid, found)
+    shown = [*views, *views[:1] * count][:count]
+    return shown[0] if count == 1 else shown, found, grid, out, _caption(config, grid, found)
 
 
 def _caption(config: Mapping[str, Any], grid: Grid, found: Sequence[Mask]) -> str:
@@ -208,7 +219,7 @@ def _data(config: Mapping[str, Any]) -> dict[str, Any]:
     data = dict(config["data"])
     if "???" not in data.values():
         return data
-    frames = view_shape(data)[1]
+    frames = max(view_shape(data)[1], *(1 + (view["frame"] or 0) for view in config["views"].values()), 1)
     print(f"the data is not set: these are built-in {'clips' if frames > 1 else 'pictures'}", file=sys.stderr)
     common = {field.name for field in dataclasses.fields(DataOptions)}
     own = {"name": "world", "side": data["size"], "frames": frames}
@@ -219,4 +230,15 @@ def _several(view: int | tuple[int, ...]) -> tuple[int, ...]:
     return (view,) if isinstance(view, int) else view
 
 
-DRAW = {"masks": _masks, "views": _views, "curves": _curves}
+def _flow(config: Mapping[str, Any], out: Path) -> Path:
+    """Of a run that infers motion, on pairs that it was not trained on where there are any."""
+    from jepakit.evaluate.data import tested
+    from jepakit.evaluate.motion import Looking, load
+
+    if not config.get("run"):
+        raise ConfigError("show flow needs a run: run=runs/...")
+    trained = load(Path(config["run"]), config, Looking()).trained
+    return flow(pairs(trained, tested(trained.config, {}, None)), out)
+
+
+DRAW = {"masks": _masks, "views": _views, "curves": _curves, "flow": _flow}

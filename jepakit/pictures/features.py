@@ -1,5 +1,6 @@
 """What an encoder tells apart: its patch tokens as colours."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from jepakit.types import Features, Grid
 
 CUT = 2.0
 """Per cent of the values at either end that are clipped before a component becomes a colour."""
+
+CELLS = 64
+"""Cells of a frame below which there is little to see."""
 
 
 def features(
@@ -57,16 +61,31 @@ def encode(
     pixels = normalise(pictures.to(device), torch.zeros(len(pictures), dtype=torch.bool))
     grid = backbone.grid(pixels)
     with undisturbed(backbone):
-        found = [backbone(part) for part in pixels.split(int(reading.data["batch_size"]))]
-    return torch.cat([level_of(part, grid) for part in found]).float().cpu(), grid
+        found = [level_of(backbone(part), grid) for part in pixels.split(int(reading.data["batch_size"]))]
+    tokens = torch.cat([level for level, _ in found]).float().cpu()
+    return tokens, found[0][1]
 
 
-def level_of(found: Features, grid: Grid) -> Float[Tensor, "B N D"]:
-    """The features that have a token for each cell; of a pyramid the last level that does. Else ConfigError."""
-    for level in reversed(found if isinstance(found, tuple) else (found,)):
+def level_of(found: Features, grid: Grid) -> tuple[Float[Tensor, "B N D"], Grid]:
+    """The features that are drawn, and the grid that they lie on: the last level that has a token for each cell.
+
+    Of a pyramid over a coarser grid than ``CELLS``, the last level with as many cells, or the finest. Raises
+    ConfigError where no level has tokens on the grid.
+    """
+    levels = found if isinstance(found, tuple) else (found,)
+    if grid.h * grid.w < CELLS and (finer := [level for level in levels if _side(level, grid) ** 2 > grid.h * grid.w]):
+        level = next((each for each in reversed(finer) if _side(each, grid) ** 2 >= CELLS), finer[0])
+        return level, Grid(grid.t, _side(level, grid), _side(level, grid))
+    for level in reversed(levels):
         if level.shape[1] == grid.size:
-            return level
+            return level, grid
     raise ConfigError(f"the encoder has no features on the grid {tuple(grid)} of its tokens: nothing to draw")
+
+
+def _side(level: Float[Tensor, "B N D"], grid: Grid) -> int:
+    """Tokens along a side of the square map that a level is of each frame; 0 where it is none."""
+    side = math.isqrt(level.shape[1] // grid.t)
+    return side if grid.t * side * side == level.shape[1] else 0
 
 
 def colours(tokens: Float[Tensor, "B N D"]) -> np.ndarray:

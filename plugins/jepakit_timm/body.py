@@ -29,7 +29,7 @@ class Body(nn.Module):
             raise ValueError("stem=true is for models of timm that have a stem, such as ConvNeXt")
         self.asked = {"indices": 1, "norm": True} | ({"indices": None} if gives == "pyramid" else {})
         if layers is not None:
-            self.asked |= {"indices": list(layers), "stop_early": True}
+            self.asked |= {"indices": list(layers), "stop_early": gives == "pyramid"}
 
     def forward(self, pictures: Float[Tensor, "F C H W"]) -> tuple[Level, ...]:
         if self.gives == "pooled":

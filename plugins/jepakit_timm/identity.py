@@ -32,6 +32,8 @@ class Identity(nn.Module):
             raise ValueError(
                 "identity says again what was seen: the masker must ask from whole view to whole view (as pair, mean)"
             )
+        if mask.context_view == mask.target_view:
+            raise ValueError("identity says again what was seen: of a view itself nothing is left to ask")
         if isinstance(seen, tuple):
             return tuple(level.unsqueeze(1) for level in seen)
         return seen.unsqueeze(1)

@@ -12,7 +12,8 @@ from jepakit.types import Features, Grid, Mask
 
 
 class Neighbours(nn.Module):
-    """Each patch is guessed from the patches around it, itself left out: content that is dense (MC-JEPA's option).
+    """Each patch, of the same view or of the next frame, is guessed from the patches around it, itself left out:
+    content that is dense (MC-JEPA's option).
 
     A convolution without its centre, GELU, and a layer on each patch. Of a pyramid one level is guessed; the others
     pass as they are, and have no part in the loss where ``distance_levels`` gives them none.
@@ -24,7 +25,7 @@ class Neighbours(nn.Module):
 
     Raises:
         ValueError: for answers of another width than the encoder's; for a level that there is not, or that is no map;
-            for a mask that shows or asks for a part of a view, or asks about another one; and for a condition.
+            for a mask that shows or asks for a part of a view; and for a condition.
     """
 
     whole, tiny = True, {"hidden": 16}
@@ -54,8 +55,8 @@ class Neighbours(nn.Module):
     def forward(self, seen: Features, mask: Mask, grid: Grid, condition: Any = None) -> Features:
         if condition is not None:
             raise ValueError("neighbours takes no condition")
-        if mask.context is not None or mask.target is not None or mask.context_view != mask.target_view:
-            raise ValueError("neighbours guesses the patches of a whole view from each other: it needs masker=itself")
+        if mask.context is not None or mask.target is not None:
+            raise ValueError("neighbours guesses the patches of a whole view: it needs a masker such as itself or next")
         if not isinstance(seen, tuple):
             return self.guess(seen, grid).unsqueeze(1)
         chosen = self.level % len(seen)

@@ -29,6 +29,7 @@ GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
 SHAPES = (SHAPE, (3, 1, 56, 56), (3, 4, 64, 64))
 SOURCES: dict[str, dict[str, Any]] = {
     "folder": {"root": "pictures"},
+    "pairs": {"root": "clips"},
     "video": {"root": "clips"},
     "video_vjepa2": {"root": "clips", "fps": None},  # folders of frames have no rate
     "video_vjepa2_64f": {"root": "clips", "fps": None},
@@ -55,12 +56,15 @@ def node(group: str, name: str) -> dict[str, Any]:
         begun = found.get("model", known["model"])
         found["model"] = next(small for large, small in SMALL_MODELS.items() if begun.startswith(large))
         found |= {"model_args": {}, "size": None} | {k: [8] for k in ("expander", "token_expander") if found.get(k)}
-    return found | ({"layers": [0]} if found.get("layers") else {})  # the only one that is left
+    found |= {"layers": [0]} if found.get("layers") else {}  # the only one that is left
+    return found | ({"levels": None} if isinstance(found.get("levels"), list) else {})  # of features that have one
 
 
 def component(group: str, name: str, grid: Grid = GRID) -> Any:
     torch.manual_seed(0)
-    return make(GROUPS[group], node(group, name), channels=3, encoder_width=WIDTH, grid=grid, view_shape=VIEW_SHAPE)
+    known: dict[str, Any] = {"channels": 3, "encoder_width": WIDTH, "encoder_widths": (WIDTH,), "grid": grid}
+    known |= {"view_shape": VIEW_SHAPE, "pixel_mean": (0.5,) * 3, "pixel_std": (0.25,) * 3}
+    return make(GROUPS[group], node(group, name), **known)
 
 
 def fitting(places: tuple, attempt: Any) -> int:

@@ -35,6 +35,10 @@ PENALTIES = (("distance", 0.1), ("variance", 0.3), ("covariance", 0.1))
 FLAT = {"rank": 6.0, "target_rank": 6.0}
 
 
+APART = [line(std=0.5, target_std=0.1, target_grad=1.0, parts=PENALTIES)] * 5
+"""The context's features are held up; those of whole views are all alike."""
+
+
 @pytest.mark.parametrize(
     ("history", "word", "reason"),
     [
@@ -65,6 +69,8 @@ FLAT = {"rank": 6.0, "target_rank": 6.0}
         ([line(rank=0.0)] * 5, "collapsing", "few directions"),
         ([line(target_grad=1.0)] * 5, "watch", "effective rank 20.0"),
         ([line(target_grad=1.0, parts=PENALTIES)] * 5, "healthy", "effective rank 20.0"),
+        (APART, "collapsing", "the answers grow alike, what is seen does not: std 0.100 and 0.500"),
+        ([line(std=0.5, target_std=0.1)] * 5, "healthy", "effective rank 20.0"),  # a teacher's are its own
         (shrinking("std_raw", "target_std_raw"), "collapsing", "shrink to a point: std_raw 0.0537, 13% of its first"),
         (shrinking("std_raw", "target_std_raw", target_grad=1.0), "collapsing", "shrink to a point"),
         (shrinking("std_raw", "target_std_raw", parts=PENALTIES), "healthy", "effective rank 20.0"),
@@ -98,6 +104,7 @@ CONFIG = {
             [line(step=i) for i in range(5)] + [line(step=i, **BOTH, grad_norm=30.0) for i in range(5, 10)],
             ["30 times what it had been at step 5", "optim.lr=0.01 or set optim.clip"],
         ),
+        (APART, ["hold up what is seen, and not the answers (anti_collapse=[slow,held]", "(of=truth)"]),
         (shrinking("std_raw", "target_std_raw"), ["follow what learns too quickly"]),
         ([line()] * 5 + [line(**GONE | {"std": 0.001})] * 5, ["the answers still differ", "optim.lr=0.01"]),
         ([line(step=3, loss=None)], ["steps are too long", "optim.lr=0.01"]),

@@ -79,8 +79,8 @@ def test_a_part_of_the_backbone_refuses_whatever_else_is_chosen(whole):
         assert matrix.build_one(discover(), other).who == trial.who
 
 
-def _no_number(*_: object) -> torch.Tensor:
-    return torch.tensor(float("nan"), requires_grad=True)
+def _no_number(*_: object) -> dict[str, torch.Tensor]:
+    return {"distance": torch.tensor(float("nan"), requires_grad=True)}
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def _no_number(*_: object) -> torch.Tensor:
     [
         ("", {"distance": _no_number}, "step 0: the loss is nan"),
         ("", {"after_step": lambda step: None}, "the teacher has not moved"),
-        ("", {"distance": lambda guess, truth, weight: 0 * guess.sum()}, "step 0: all gradients are zero"),
+        ("", {"distance": lambda guess, truth, weight: {"distance": 0 * guess.sum()}}, "step 0: all gradients are zero"),
         ("target_backbone.encoder.norm.bias", {"requires_grad": True}, "step 0: the gradient of anti_collapse"),
     ],
 )

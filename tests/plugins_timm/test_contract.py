@@ -21,6 +21,8 @@ CONFIGS = Path(__file__).parents[2] / "plugins" / "jepakit_timm" / "configs" / "
 VARIANTS = {
     "convnext_small": (768, 768),
     "convnext_small_vicregl": (768, 8192),
+    "convnext_small_image_mcjepa": (320, 512),
+    "convnext_tiny_mcjepa": (768, 8192),
     "resnet18_small": (512, 1024),
     "resnet50": (2048, 2048),
     "resnet50_vicreg": (2048, 8192),
@@ -76,7 +78,7 @@ def test_neighbours():
     rows = sorted(6 * row + column for row in (0, 1, 2) for column in (1, 2, 3))
     assert reached[0].abs().sum(1).nonzero().flatten().tolist() == [n for n in rows if n != 8] and not reached[1].any()
     wrong = {
-        "needs masker=itself": lambda: made(levels, Mask(None, None, 0, 1), grid),
+        "needs a masker such as itself": lambda: made(levels, Mask(None, torch.zeros(2, 1, 1).long()), grid),
         "1 features a view are no map of patches": lambda: Neighbours((8,))(levels[2], Mask(None, None), grid),
         "neighbours.level=3: the encoder gives 3 levels": lambda: Neighbours((4, 6, 8), level=3),
         "the answers have another width": lambda: Neighbours((4, 6), target_width=5),

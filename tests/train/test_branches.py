@@ -191,6 +191,21 @@ def test_what_is_a_branchs_own_has_a_rate_and_a_clip_of_its_own(tmp_path):
     assert rates[True] == pytest.approx(0.1 * rates[False]) and rates[True] > 0
 
 
+def test_a_branch_that_is_like_another(tmp_path):
+    more = "+data@branches.more.data=world branches.more.data.length=16 branches.more.data.side=16".split()
+    more += "branches.more.data.size=16 branches.more.data.batch_size=2 branches.more.data.workers=0".split()
+    trainer = begun(
+        tmp_path, *OWN, *more, "branches.more.like=there", "branches.there.start=0", "branches.there.lr=1e-4"
+    )
+    here, more, there = (trainer.jepa.figures[name] for name in ("here", "more", "there"))
+    assert more.predictor is there.predictor is not here.predictor and more.anti_collapse is here.anti_collapse
+    assert list(trainer.jepa.own) == ["there"] and trainer.jepa.predictor is here.predictor
+    assert branches(trainer.config)["more"]["masker"]["name"] == "random"
+    assert [len(each.batches[0].index) for each in next(trainer.stream(0, 1))] == [8, 4, 2]
+    names = list(trainer.jepa.state_dict())
+    assert len(names) == len(set(names)) and not any("more" in name for name in names)
+
+
 def test_views_of_a_branchs_own(tmp_path):
     views = "+branches.there.views={one: {count: 2, flip: true}, other: {size: 16}}"
     trainer = begun(tmp_path, views, "+masker@branches.there.masker=random")
@@ -229,6 +244,8 @@ def test_what_cannot_be_read_is_listed_by_branch(tmp_path):
 REFUSED = {
     "branches.there.weight=0": "branches.there.weight=0.0 is out of range: it has to be above 0, and finite",
     "branches.there.start=-1": "branches.there.start=-1.0 is out of range: it has to be at least 0, and finite",
+    "branches.there.like=heer": "branches.there.like=heer is no choice (did you mean 'here'?)",
+    "branches.there.like=there": "branches.there.like=there: it has to be another branch, which is like none itself",
     "branches.there.lr=0": "branches.there.lr=0.0 is out of range: it has to be above 0",
     "branches.there.clip=1": "branches.there.clip=1.0 is out of range: it has to be null: all that it trains is shared",
     "+branches.there.views={one: {sise: 3}}": "unknown key 'branches.there.views.one.sise' (did you mean 'size'?)",
@@ -262,6 +279,16 @@ def test_a_branch_that_cannot_be_built_says_which_it_is(tmp_path):
         build(settings("branches.there.data.size=18"))
     with pytest.raises(DataError, match="24 samples, fewer than the 32"):
         Trainer(settings("branches.there.data.batch_size=32"), tmp_path)
+
+
+def test_a_branch_that_never_joins(tmp_path):
+    trainer = begun(tmp_path, "branches.here.start=100", "branches.there.start=0")
+    assert [each.branch.name for each in next(trainer.stream(0, 1))] == ["there"]
+    (tmp_path / "run").mkdir()
+    assert train.run(settings("branches.here.start=100", "branches.there.start=0"), tmp_path / "run") == 0
+    assert all("there/rank" in line and "here/loss" not in line for line in tiny.lines(tmp_path / "run"))
+    with pytest.raises(ConfigError, match="no branch is there from the beginning"):
+        begun(tmp_path, "branches.here.start=3", "branches.there.start=2")
 
 
 def test_hydra_wants_overrides_last(tmp_path):
