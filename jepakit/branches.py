@@ -30,7 +30,7 @@ def branches(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def owner(config: Mapping[str, Any], name: str, part: str) -> str:
-    """Whose a part of a branch is: its own, that of the branch that it is ``like``, or, without a name, the top level's."""
+    """Whose a part of a branch is: its own, that of the one it is ``like``, or, without a name, the top level's."""
     like = config["branches"][name].get("like") if name else None
     for each in filter(None, (name, like)):
         if config["branches"][each][part] is not None:

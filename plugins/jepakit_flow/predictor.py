@@ -85,9 +85,7 @@ class FlowPredictor(nn.Module):
         if mask.context is not None or mask.target is not None:
             raise ValueError("flow is found between whole frames: the masker must ask from whole view to whole view")
         if not isinstance(condition, Evidence):
-            raise ValueError(
-                "flow is inferred from two frames: it needs a masker that asks about one view (as next), and is told of both"
-            )
+            raise ValueError("flow is inferred from both frames: it needs a masker that asks about one view (as next)")
         here, there = _listed(seen), [level.squeeze(1) for level in _listed(condition.truth)]
         if len(here) != self.count:
             raise ValueError(f"features have {len(here)} levels, its encoder was to have {self.count}")

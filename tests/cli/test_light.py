@@ -89,16 +89,17 @@ def test_show_config(root):
     assert rows["seed"] == ["3", "command line"] and rows["encoder.width"][1] == "option encoder=vit_huge of plugin vit"
 
 
-WORLDS = [f"data=world{each}" for each in ("", "_moving", "_moving_plain", "_plain")]
+WORLDS = [f"data=world{each}" for each in ("", "_moving", "_moving_plain", "_pairs", "_pairs_64", "_plain")]
 VIDEO = [
     "data=image_vjepa21",
+    "data=pairs",
     "data=shelf",
     *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f")),
 ]
 COMPLETIONS = {
     "jepakit tr": ["train"],
     "jepakit ": list(VERBS),
-    "jepakit show ": ["config", "curves", "masks", "views"],
+    "jepakit show ": ["config", "curves", "flow", "masks", "views"],
     "jepakit new ma": ["masker"],
     "jepakit data ": ["check"],
     "jepakit plugins --": ["--matrix", "--verbose"],
@@ -115,7 +116,7 @@ COMPLETIONS = {
     "jepakit show config encoder=vit_h": ["encoder=vit_huge"],
     "jepakit export to=": ["to=hf", "to=hf_vjepa2", "to=meta", "to=safetensors", "to=timm", "to=vjepa", "to=vjepa2"],
     "jepakit features po": ["pool=mean", "pool=none"],
-    "jepakit eval pr": ["protocol=attentive", "protocol=knn", "protocol=linear"],
+    "jepakit eval pr": ["protocol=attentive", "protocol=flow", "protocol=knn", "protocol=linear"],
     "jepakit train --plugin nowhere.py ": [],
 }
 

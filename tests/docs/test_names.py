@@ -1,6 +1,7 @@
 """What can be chosen, called or implemented is named in the pages, and what they show of the code is the code."""
 
 import ast
+import itertools
 import re
 
 import pytest
@@ -73,7 +74,8 @@ def test_family_table():
     today = {row[0]: re.findall(r"`([\w/]+)`", row[-1]) for row in rows}
     there = [name for name in Catalog(discover()).names("recipe")]
     assert sorted(name for names in today.values() for name in names) == there, "the column 'today' lists the recipes"
-    assert all(row[-1] == "-" for row in rows if not today[row[0]])
+    assert all(row[-1] in ("-", "the same") for row in rows if not today[row[0]])
+    assert all(today[above[0]] for above, row in itertools.pairwise(rows) if row[-1] == "the same")
 
 
 def test_figure_is_that_of_the_code():

@@ -88,7 +88,7 @@ def _no_number(*_: object) -> dict[str, torch.Tensor]:
     [
         ("", {"distance": _no_number}, "step 0: the loss is nan"),
         ("", {"after_step": lambda step: None}, "the teacher has not moved"),
-        ("", {"distance": lambda guess, truth, weight: {"distance": 0 * guess.sum()}}, "step 0: all gradients are zero"),
+        ("", {"distance": lambda guess, _, __: {"distance": 0 * guess.sum()}}, "step 0: all gradients are zero"),
         ("target_backbone.encoder.norm.bias", {"requires_grad": True}, "step 0: the gradient of anti_collapse"),
     ],
 )

@@ -160,12 +160,12 @@ PUBLISHED = {  # README of facebookresearch/vicreg and VICRegL; MINIMAL.md and R
     "cjepa_vitb16": [73.7, 84.5, 69.5],
 }
 MIXES = {  # name: what it is made of, and all that may differ from that
-    "ijepa_sigreg_vitb16": ("ijepa_vitb16", {"distance": "l2", "distance_weight": 0.95}),
+    "ijepa_sigreg_vitb16": ("ijepa_vitb16", {"distance": "l2", "distance_weight": 0.5}),
     "ijepa_vicreg_vitb16": ("ijepa_vitb16", {"distance": "l2", "distance_weight": 5.0}),
-    "vjepa_sigreg_vitl16": ("vjepa_vitl16", {"distance": "l2", "distance_weight": 0.95}),
+    "vjepa_sigreg_vitl16": ("vjepa_vitl16", {"distance": "l2", "distance_weight": 0.5}),
     "cjepa_vitb16": ("ijepa_vitb16", {}),
     "cjepa_vitt4_32px": ("ijepa_vitt4_32px", {}),
-    "ijepa_sigreg_vitt4_32px": ("ijepa_vitt4_32px", {"distance": "l2", "distance_weight": 0.95}),
+    "ijepa_sigreg_vitt4_32px": ("ijepa_vitt4_32px", {"distance": "l2", "distance_weight": 0.5}),
     "ijepa_vicreg_vitt4_32px": ("ijepa_vitt4_32px", {"distance": "l2", "distance_weight": 5.0}),
 }
 BUILT = {  # trained parameters of the representation: counted by building the released models
