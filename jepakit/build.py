@@ -15,6 +15,7 @@ from jepakit import seeds
 from jepakit.branches import branches, owner, told
 from jepakit.compose import Together
 from jepakit.data.colour import How
+from jepakit.data.views import alone
 from jepakit.distance import distance
 from jepakit.errors import ConfigError, first_line
 from jepakit.jepa import Backbone, Branched, Jepa
@@ -142,9 +143,7 @@ def view_shape(data: Mapping[str, Any]) -> tuple[int, int, int, int]:
 
 def seen_shape(config: Mapping[str, Any]) -> tuple[int, int, int, int]:
     """``C T H W`` of a view of ``data.size``: of one frame where all views look at single frames of a clip."""
-    frames = [view["frame"] for view in (config.get("views") or {}).values()]
-    alone = frames and None not in frames
-    return view_shape({**config["data"], "frames": 1} if alone else config["data"])
+    return view_shape({**config["data"], "frames": 1} if alone(config) else config["data"])
 
 
 def view_shapes(config: Mapping[str, Any], backbone: Backbone) -> list[tuple[int, int, int, int]]:

@@ -15,10 +15,11 @@ from jepakit import checkpoint, health
 from jepakit.branch import Branch, Taken, Turns, assemble, loaders
 from jepakit.build import build, build_backbone, parameters, seen_shape
 from jepakit.data import open_source
+from jepakit.data.views import alone
 from jepakit.device import pick_device
 from jepakit.errors import DataError, TrainingError
 from jepakit.evaluate.data import held_out
-from jepakit.evaluate.features import Reading, alone
+from jepakit.evaluate.features import Reading
 from jepakit.evaluate.monitor import Monitor
 from jepakit.evaluate.motion import infers_motion
 from jepakit.evaluate.protocols import Vote

@@ -142,6 +142,12 @@ def drawn_views(data: DataOptions, views: Mapping[str, Mapping[str, Any]]) -> tu
     return tuple(found)
 
 
+def alone(config: Mapping[str, Any]) -> bool:
+    """Whether all views of a run look at single frames."""
+    frames = [view.get("frame") for view in (config.get("views") or {}).values()]
+    return bool(frames) and None not in frames
+
+
 def side_views(size: int, count: int) -> tuple[View, ...]:
     """The views that a picture is judged by: one from its centre, or ``count`` along its longer side."""
     return tuple(SideView(size, number, count) for number in range(count)) if count > 1 else (CentreView(size),)

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 
-from jepakit.data.views import middle_view, side_views
+from jepakit.data.views import alone, middle_view, side_views
 from jepakit.device import pick_device
 from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate import controls, features, table
 from jepakit.evaluate.attentive import Settings
 from jepakit.evaluate.data import Division, Part, divide
-from jepakit.evaluate.features import Extracted, Reading, alone
+from jepakit.evaluate.features import Extracted, Reading
 from jepakit.evaluate.protocols import NAMES, Vote
 
 

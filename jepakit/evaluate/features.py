@@ -135,12 +135,6 @@ def moving(source: Source, reading: Reading, rows: Int[Tensor, "n"]) -> bool:
         return next(batches).views[0].shape[2] > 1
 
 
-def alone(config: Mapping[str, Any]) -> bool:
-    """Whether all views of a run look at single frames."""
-    frames = [view.get("frame") for view in (config.get("views") or {}).values()]
-    return bool(frames) and None not in frames
-
-
 def represented(backbone: nn.Module, pixels: Float[Tensor, "B C T H W"], alone: bool = False) -> Features:
     """Features; those before an expander, where the backbone tells them apart. Of frames that are encoded each
     ``alone`` the tokens follow one another."""

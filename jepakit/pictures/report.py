@@ -9,8 +9,9 @@ from torch import nn
 
 from jepakit.branch import Branch
 from jepakit.branches import branches
+from jepakit.data.views import alone
 from jepakit.evaluate.data import held_out, tested
-from jepakit.evaluate.features import Reading, alone
+from jepakit.evaluate.features import Reading
 from jepakit.evaluate.motion import Looking, Motion, infers_motion
 from jepakit.log import JSONL
 from jepakit.pictures.curves import curves

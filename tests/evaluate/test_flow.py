@@ -11,10 +11,11 @@ from torch import nn
 
 from jepakit import evaluate
 from jepakit.data.flow import Truth
+from jepakit.data.views import alone
 from jepakit.errors import ConfigError, DataError
 from jepakit.evaluate import compare, flow_entry, recorded, sheet
 from jepakit.evaluate.data import Part
-from jepakit.evaluate.features import Reading, alone, extract
+from jepakit.evaluate.features import Reading, extract
 from jepakit.evaluate.flow import EPE, OUTLIERS, Sum, measure, score, tally
 from jepakit.evaluate.flow_table import remarks, table
 from jepakit.evaluate.motion import Looking, Models, Motion, controls, grey, moving_branch, nothing_moves
