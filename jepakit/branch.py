@@ -187,7 +187,7 @@ def assemble(
         if figure.views > (given := len(loader.views)):
             asks = f"masker {each['masker']['name']!r} asks for {figure.views} views of a sample"
             raise ConfigError(f"{asks}, the data gives {given}")
-        options = config["branches"][name] if name else asdict(BranchOptions())
+        options = asdict(BranchOptions()) | (config["branches"][name] if name else {})
         listed = f"quarantine-{name}.jsonl" if options["data"] else NAME
         quarantine = Quarantine(out, each["data"]["max_bad"], len(loader.source), listed)
         first, rest = int(options["start"] * epoch_steps), (options[key] for key in ("weight", "lr", "clip"))

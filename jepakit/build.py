@@ -149,8 +149,8 @@ def seen_shape(config: Mapping[str, Any]) -> tuple[int, int, int, int]:
 def view_shapes(config: Mapping[str, Any], backbone: Backbone) -> list[tuple[int, int, int, int]]:
     """``C T H W`` of each view of a sample, in order. Raises ConfigError for a size that cannot be cut into tokens."""
     data, found = config["data"], []
-    for name, view in (config.get("views") or {"": {"size": None, "count": 1, "frame": None}}).items():
-        alone = {} if view["frame"] is None else {"frames": 1}
+    for name, view in (config.get("views") or {"": {"size": None, "count": 1}}).items():
+        alone = {} if view.get("frame") is None else {"frames": 1}  # an old run's views have no such key
         shape = view_shape({**data, "size": view["size"] or data["size"], **alone})
         who = f"views.{name}.size={shape[-1]}: tokenizer {config['tokenizer']['name']!r}"
         refuse(who, backbone.tokenizer.grid, *shape[1:])

@@ -219,7 +219,7 @@ def _data(config: Mapping[str, Any]) -> dict[str, Any]:
     data = dict(config["data"])
     if "???" not in data.values():
         return data
-    frames = max(view_shape(data)[1], *(1 + (view["frame"] or 0) for view in config["views"].values()), 1)
+    frames = max(view_shape(data)[1], *(1 + (view.get("frame") or 0) for view in config["views"].values()), 1)
     print(f"the data is not set: these are built-in {'clips' if frames > 1 else 'pictures'}", file=sys.stderr)
     common = {field.name for field in dataclasses.fields(DataOptions)}
     own = {"name": "world", "side": data["size"], "frames": frames}

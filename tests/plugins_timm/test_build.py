@@ -52,6 +52,10 @@ def counted(module: torch.nn.Module) -> set[int]:
     return {int(value) for name, value in module.named_buffers() if name.endswith("num_batches_tracked")}
 
 
+def test_views_of_a_run_that_knew_fewer_settings(config):
+    assert build(config(views={"both": {"count": 2, "size": None}})).figures[""].views == 2
+
+
 @pytest.mark.parametrize(
     ("masker", "count"), [({"name": "pair"}, 2), ({"name": "mean", "views": 2, "local_views": 1}, 3)]
 )
