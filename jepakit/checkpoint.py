@@ -101,8 +101,10 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
     step = _step(folder)
     _compare(folder, model)
     state: dict[str, Any] = {"model": model.state_dict()}
+    idle: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
         state["optimizer"] = _optimizer(model, optimizer)
+        idle = _idle(folder, model, state["optimizer"])
     try:
         with _quiet():
             dcp.load(state, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
@@ -114,8 +116,23 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
     model.load_state_dict(state["model"])
     if optimizer is not None:
         options = StateDictOptions(flatten_optimizer_state_dict=True)
+        for values in idle.values():
+            state["optimizer"] |= values
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
+        for name in idle:
+            optimizer.state.pop(model.get_parameter(name), None)
     return step
+
+
+def _idle(folder: Path, model: nn.Module, optimizer: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Parameters that had not been stepped yet, of branches that had not joined: by name their state, which the
+    checkpoint has nothing of, and which is taken out of ``optimizer``."""
+    saved, found = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata, {}
+    for name, _ in model.named_parameters():
+        keys = [key for key in optimizer if key.rpartition(".")[0] == f"state.{name}"]
+        if keys and not any(f"optimizer.{key}" in saved for key in keys):
+            found[name] = {key: optimizer.pop(key) for key in keys}
+    return found
 
 
 def load_newest_model(run: Path, config: Mapping[str, Any]) -> tuple[Any, int]:

@@ -98,8 +98,9 @@ def _eval(argv: list[str], files: list[Path]) -> int:
         raise ConfigError("eval needs a run: jepakit eval run=runs/... protocol=knn")
     run = runs.open_run(Path(str(given.pop("run"))))
     data = {key.partition(".")[2] or "name": given.pop(key) for key in list(given) if key.split(".")[0] == "data"}
+    catalog = collect(files)
     if given.get("protocol") != "flow":  # whose data are those of the branch that infers it
-        refuse_data_keys(data, data.get("name", run.config["data"]["name"]), collect(files))
+        refuse_data_keys(data, data.get("name", run.config["data"]["name"]), catalog)
     from jepakit import evaluate
 
     return evaluate.command(run.folder, given | {"data": data})

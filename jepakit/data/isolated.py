@@ -65,7 +65,7 @@ class Isolated:
             except TimeoutError:
                 self.close()
                 reasons.append(f"not decoded within {self.seconds:g} seconds")
-            except (EOFError, ConnectionError):
+            except (EOFError, OSError):  # before an answer, or in the middle of one
                 reasons.append(f"the decoder crashed: {self._died()}")
             except (BadSample, DataError):
                 raise
@@ -126,7 +126,7 @@ class Isolated:
         self._end = weakref.finalize(self, end, process, mine, self._owner)
         try:
             answer = self._answer(START)
-        except (TimeoutError, EOFError, ConnectionError) as error:
+        except (EOFError, OSError) as error:
             raise DataError(f"the process that decodes videos does not start ({self._died()})") from error
         if "unusable" in answer:
             self.close()

@@ -89,7 +89,9 @@ def test_show_config(root):
     assert rows["seed"] == ["3", "command line"] and rows["encoder.width"][1] == "option encoder=vit_huge of plugin vit"
 
 
-WORLDS = [f"data=world{each}" for each in ("", "_moving", "_moving_plain", "_pairs", "_pairs_64", "_plain")]
+WORLDS = [
+    f"data=world{each}" for each in ("", "_moving", "_moving_plain", "_pairs", "_pairs_64", "_plain", "_plain_64")
+]
 VIDEO = [
     "data=image_vjepa21",
     "data=pairs",

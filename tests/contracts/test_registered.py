@@ -57,6 +57,7 @@ def node(group: str, name: str) -> dict[str, Any]:
         found["model"] = next(small for large, small in SMALL_MODELS.items() if begun.startswith(large))
         found |= {"model_args": {}, "size": None} | {k: [8] for k in ("expander", "token_expander") if found.get(k)}
     found |= {"layers": [0]} if found.get("layers") else {}  # the only one that is left
+    found |= {"level": 0} if found.get("level") else {}
     return found | ({"levels": None} if isinstance(found.get("levels"), list) else {})  # of features that have one
 
 

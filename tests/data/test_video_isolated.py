@@ -102,6 +102,21 @@ def test_a_decoder_that_hangs_or_crashes_costs_one_sample(tmp_path, odd):
     reader.close()
 
 
+def test_a_decoder_that_dies_in_the_middle_of_an_answer_costs_one_sample(tmp_path, monkeypatch):
+    def cut(seconds: float) -> None:
+        raise OSError("got end of file during message")
+
+    video(tmp_path / "a.mp4")
+    decoding = Isolated(["pyav"], 30.0, 10**8)
+    decoding.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "_answer", cut)
+        with pytest.raises(BadSample, match="the decoder crashed"):
+            decoding.clip(str(tmp_path / "a.mp4"), lambda facts: [0])
+    assert len(decoding.clip(str(tmp_path / "a.mp4"), lambda facts: [0])) == 1
+    decoding.close()
+
+
 def test_a_decoder_that_cannot_be_used_is_the_data_sets_error(tmp_path, odd):
     reader = Isolated(["missing"], 60.0, 10**6)
     for _ in range(2):

@@ -191,6 +191,18 @@ def test_what_is_a_branchs_own_has_a_rate_and_a_clip_of_its_own(tmp_path):
     assert rates[True] == pytest.approx(0.1 * rates[False]) and rates[True] > 0
 
 
+def test_what_was_not_stepped_yet_is_no_part_of_a_checkpoint(tmp_path, at):
+    """A branch that joins after the stop, with a predictor of its own."""
+    config = settings(*OWN, "branches.there.start=0.9")
+    for name in ("through", "stopped"):
+        (tmp_path / name).mkdir()
+    assert train.run(config, tmp_path / "through") == 0
+    at(2, lambda: signal.raise_signal(signal.SIGINT))
+    assert [train.run(config, tmp_path / "stopped") for _ in range(2)] == [train.INTERRUPTED, 0]
+    assert tiny.lines(tmp_path / "stopped") == tiny.lines(tmp_path / "through")
+    assert tiny.same(*(tiny.saved(config, tmp_path / name)[1] for name in ("through", "stopped")))
+
+
 def test_a_branch_that_is_like_another(tmp_path):
     more = "+data@branches.more.data=world branches.more.data.length=16 branches.more.data.side=16".split()
     more += "branches.more.data.size=16 branches.more.data.batch_size=2 branches.more.data.workers=0".split()
