@@ -202,11 +202,13 @@ def test_a_dead_worker_is_an_error_and_no_hang():
 
 
 INTERRUPTED = """
+    import signal
     import sys
     import time
     from jepakit.data.loader import Loader
     from jepakit.data.world import World
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts jobs behind itself has it ignored
     batches = Loader(World(length=64), {"batch_size": 4, "size": 8, "workers": 2}, seed=0).batches(0, 10**9)
     try:
         for batch in batches:
