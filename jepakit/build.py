@@ -150,8 +150,8 @@ def view_shapes(config: Mapping[str, Any], backbone: Backbone) -> list[tuple[int
     """``C T H W`` of each view of a sample, in order. Raises ConfigError for a size that cannot be cut into tokens."""
     data, found = config["data"], []
     for name, view in (config.get("views") or {"": {"size": None, "count": 1}}).items():
-        alone = {} if view.get("frame") is None else {"frames": 1}  # an old run's views have no such key
-        shape = view_shape({**data, "size": view["size"] or data["size"], **alone})
+        single = {} if view.get("frame") is None else {"frames": 1}  # an old run's views have no such key
+        shape = view_shape({**data, "size": view["size"] or data["size"], **single})
         who = f"views.{name}.size={shape[-1]}: tokenizer {config['tokenizer']['name']!r}"
         refuse(who, backbone.tokenizer.grid, *shape[1:])
         found += [shape] * view["count"]

@@ -99,12 +99,12 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
     Where it raises Damaged, the model may hold some of the tensors.
     """
     step = _step(folder)
-    _compare(folder, model)
+    saved = _compare(folder, model)
     state: dict[str, Any] = {"model": model.state_dict()}
     idle: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
         state["optimizer"] = _optimizer(model, optimizer)
-        idle = _idle(folder, model, state["optimizer"])
+        idle = _idle(state["optimizer"], saved)
     try:
         with _quiet():
             dcp.load(state, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
@@ -124,15 +124,18 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
     return step
 
 
-def _idle(folder: Path, model: nn.Module, optimizer: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Parameters that had not been stepped yet, of branches that had not joined: by name their state, which the
-    checkpoint has nothing of, and which is taken out of ``optimizer``."""
-    saved, found = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata, {}
-    for name, _ in model.named_parameters():
-        keys = [key for key in optimizer if key.rpartition(".")[0] == f"state.{name}"]
-        if keys and not any(f"optimizer.{key}" in saved for key in keys):
-            found[name] = {key: optimizer.pop(key) for key in keys}
-    return found
+def _idle(optimizer: dict[str, Any], saved: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Parameters that had not been stepped yet, of branches that had not joined: by name their state, of which nothing
+    was ``saved``, and which is taken out of ``optimizer``."""
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in optimizer.items():
+        kind, _, rest = key.partition(".")
+        if kind == "state":
+            found.setdefault(rest.rpartition(".")[0], {})[key] = value
+    idle = {name: state for name, state in found.items() if not any(f"optimizer.{key}" in saved for key in state)}
+    for key in (key for state in idle.values() for key in state):
+        del optimizer[key]
+    return idle
 
 
 def load_newest_model(run: Path, config: Mapping[str, Any]) -> tuple[Any, int]:
@@ -186,8 +189,8 @@ def _optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
     return get_optimizer_state_dict(model, optimizer, options=StateDictOptions(flatten_optimizer_state_dict=True))
 
 
-def _compare(folder: Path, model: nn.Module) -> None:
-    """Names and shapes of a checkpoint's model against the one that is to hold it."""
+def _compare(folder: Path, model: nn.Module) -> Mapping[str, Any]:
+    """Names and shapes of a checkpoint's model against the one that is to hold it; returns what there is in it."""
     try:
         metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
     except Exception as error:  # a pickle that is cut off can raise anything
@@ -202,6 +205,7 @@ def _compare(folder: Path, model: nn.Module) -> None:
         shape = tuple(saved[name].size)
         if shape != tuple(value.shape):
             raise CheckpointError(f"{folder}: {name} is {shape}, the model's is {tuple(value.shape)}")
+    return metadata
 
 
 def _all(root: Path) -> Iterator[Path]:

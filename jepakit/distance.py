@@ -12,10 +12,11 @@ from jepakit.types import Features
 
 _ERRORS: dict[str, Callable[..., Tensor]] = {"smooth_l1": F.smooth_l1_loss, "l2": F.mse_loss, "l1": F.l1_loss}
 
-Measure = Callable[[Features, Features, Tensor | None], dict[str, Float[Tensor, ""]]]
+Distance = Callable[[Features, Features, Tensor | None], dict[str, Float[Tensor, ""]]]
+"""``(guess, truth, weight) -> named scalars``."""
 
 
-def distance(name: str, scale: float = 1.0, levels: Sequence[float] | None = None) -> Measure:
+def distance(name: str, scale: float = 1.0, levels: Sequence[float] | None = None) -> Distance:
     """``smooth_l1`` (I-JEPA as released, beta 1), ``l2`` (I-JEPA's text, VICReg) or ``l1`` (V-JEPA).
 
     A pyramid's distance is the mean over its levels: of levels of one width, that of all channels side by side

@@ -1,15 +1,14 @@
 """The figure that every paper of the family shares."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from jepakit.distance import Distance
 from jepakit.types import Evidence, Features, Grid, Guess, Losses, Mask, Outcome, imagined, mean, take_blocks
-
-Distance = Callable[[Features, Features, Tensor | None], dict[str, Float[Tensor, ""]]]
 
 
 class Jepa(nn.Module):
@@ -26,7 +25,7 @@ class Jepa(nn.Module):
     Args:
         backbone: tokenizer followed by encoder.
         predictor, anti_collapse: see ``jepakit.protocols``.
-        distance: ``(guess, truth, weight) -> named scalars``, see ``jepakit.distance``.
+        distance: see ``jepakit.distance``.
     """
 
     anti_collapse: Any  # nn.Module types its children as Tensor | Module

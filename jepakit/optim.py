@@ -49,13 +49,10 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {"adamw": adamw, "
 def make_optimizer(
     model: nn.Module,
     options: Mapping[str, Any],
-    rates: Mapping[str, float] = {},  # noqa: B006
+    scales: Mapping[str, float] = {},  # noqa: B006
 ) -> torch.optim.Optimizer:
-    """The optimiser that ``optim.name`` names, over what is trained.
-
-    ``rates`` are peak learning rates other than ``optim.lr``, by the beginning of parameters' names.
-    """
-    scales = {name: rate / options["lr"] for name, rate in rates.items()} if options["lr"] else {}
+    """The optimiser that ``optim.name`` names, over what is trained; ``scales`` are those of the learning rate, by the
+    beginning of parameters' names."""
     return OPTIMIZERS[options["name"]](model, options, scales)
 
 
@@ -67,15 +64,11 @@ def _groups(model: nn.Module, scales: Mapping[str, float]) -> list[dict[str, Any
             scale = next((scale for start, scale in scales.items() if name.startswith(start)), 1.0)
             found.setdefault((scale, p.ndim > 1 and not name.endswith("bias")), []).append(p)
     ordered = sorted(found.items(), key=lambda item: (item[0][0] != 1.0, item[0][0], not item[0][1]))
-    return [
-        {"params": params, "decays": decays, **({} if decays else {"weight_decay": 0.0}), **_scaled(scale, scales)}
-        for (scale, decays), params in ordered
-    ]
-
-
-def _scaled(scale: float, scales: Mapping[str, float]) -> dict[str, float]:
-    """A group's key for the scale of its rate, where there is any."""
-    return {"scale": scale} if scales else {}
+    groups: list[dict[str, Any]] = []
+    for (scale, decays), params in ordered:
+        plain, scaled = {} if decays else {"weight_decay": 0.0}, {"scale": scale} if scales else {}
+        groups.append({"params": params, "decays": decays, **plain, **scaled})
+    return groups
 
 
 def _decay(optimizer: torch.optim.Optimizer, *_: Any) -> None:

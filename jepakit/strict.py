@@ -82,14 +82,11 @@ def _check_branch(name: str, branch: dict[str, Any], catalog: Catalog) -> None:
             branch[part] = _component(part, place(name, part), branch[part], catalog)
     _require(f"branches.{name}.weight", branch["weight"], 0 < branch["weight"] < math.inf, "above 0, and finite")
     _require(f"branches.{name}.start", branch["start"], 0 <= branch["start"] < math.inf, "at least 0, and finite")
+    own, weight = branch["predictor"] or branch["anti_collapse"], branch["distance_weight"]
     for key in ("lr", "clip"):
-        _require(f"branches.{name}.{key}", branch[key], branch[key] is None or 0 < branch[key] < math.inf, "above 0")
-    weight = branch["distance_weight"]
-    for key in ("lr", "clip"):
-        own = branch["predictor"] is not None or branch["anti_collapse"] is not None
-        _require(
-            f"branches.{name}.{key}", branch[key], own or branch[key] is None, "null: all that it trains is shared"
-        )
+        there, value = f"branches.{name}.{key}", branch[key]
+        _require(there, value, value is None or 0 < value < math.inf, "above 0")
+        _require(there, value, own or value is None, "null: all that it trains is shared")
     _require(f"branches.{name}.distance_weight", weight, weight is None or weight >= 0, "at least 0")
     for view, options in branch["views"].items():
         _check_view(f"branches.{name}.views.{view}", options)

@@ -69,7 +69,7 @@ class Trainer:
         self.turns = Turns(self.branches, self.options["alternate"])
         self.monitor = monitor(config, self.source, self.device)
         self.optim = self.batch.scaled(config["optim"])
-        self.optimizer = make_optimizer(self.jepa, self.optim, rates(self.branches, self.batch))
+        self.optimizer = make_optimizer(self.jepa, self.optim, scales(self.branches, config["optim"]["lr"]))
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
@@ -279,12 +279,9 @@ class Trainer:
             self.log.say(f"next: jepakit eval run={self.folder} protocol={protocol}")
 
 
-def rates(branches: Sequence[Branch], batch: Step) -> dict[str, float]:
-    """Peak learning rates of what branches have for themselves, by the beginning of parameters' names, for a batch."""
-    own = {f"own.{branch.name}.": branch.lr for branch in branches if branch.lr is not None}
-    return {
-        start: batch.scaled(dict.fromkeys(("lr", "start_lr", "final_lr"), rate))["lr"] for start, rate in own.items()
-    }
+def scales(branches: Sequence[Branch], lr: float) -> dict[str, float]:
+    """Of the learning rate ``lr``, for what branches have for themselves: by the beginning of parameters' names."""
+    return {f"own.{branch.name}.": branch.lr / lr for branch in branches if lr and branch.lr is not None}
 
 
 def monitor(config: Mapping[str, Any], source: Source, device: torch.device) -> Monitor | None:

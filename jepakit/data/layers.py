@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float
 
-from jepakit.data.world import FARTHEST, mix, outline
+from jepakit.data.world import FARTHEST, mix, outline, within
 
 CONTRAST = 0.3
 """Standard deviation of a texture, where its two colours are 1 apart."""
@@ -80,7 +80,7 @@ def paint(surfaces: Sequence[Surface], frame: int, side: int) -> Float[np.ndarra
         pose, radius = thing.poses[frame], abs(thing.poses[frame].scale)
         assert thing.shape is not None
         reach = FARTHEST[thing.shape] * radius
-        columns, rows = _within(pose.shift.real, reach, side), _within(pose.shift.imag, reach, side)
+        columns, rows = within(pose.shift.real, reach, side), within(pose.shift.imag, reach, side)
         x, y = line[columns], line[rows]
         distance = outline(thing.shape, *pose.material(x[None], y[:, None]))
         cover = (0.5 - distance * (radius * side / 2)).clip(0, 1)
@@ -122,9 +122,3 @@ def _colour(surface: Surface, frame: int, x: np.ndarray, y: np.ndarray) -> Float
     rows = np.concatenate([np.cos(down), np.sin(down)]).astype(np.float32)
     share = rows.T @ columns  # sin(a + b) = sin a cos b + cos a sin b
     return mix(surface.colours, 0.5 + CONTRAST * np.sqrt(np.float32(2 / len(waves))) * share)
-
-
-def _within(centre: float, reach: float, side: int) -> slice:
-    """The pixels of one axis that are so near to a place that a surface may cover them."""
-    low, high = ((centre + sign * reach + 1) * side / 2 for sign in (-1, 1))
-    return slice(min(max(int(low) - 1, 0), side), max(int(high) + 2, 0))

@@ -162,7 +162,7 @@ class World:
     def _lay(self, canvas: np.ndarray, thing: Thing, x: float, y: float, time: float) -> None:
         """Lay one thing over what is there, turned as it is by now."""
         reach = FARTHEST[thing.shape] * thing.radius
-        columns, rows = self._within(x, reach), self._within(y, reach)
+        columns, rows = within(x, reach, self.side), within(y, reach, self.side)
         angle = thing.angle + thing.spin * time
         cosine, sine = math.cos(angle) / thing.radius, math.sin(angle) / thing.radius
         right, down = self._x[:, columns] - x, self._y[rows] - y
@@ -173,10 +173,11 @@ class World:
         part = canvas[:, rows, columns]
         part += cover * (mix(thing.colours, texture(thing, u, v)) - part)
 
-    def _within(self, centre: float, reach: float) -> slice:
-        """The pixels of one axis that are so near to a place that a thing may cover them."""
-        low, high = ((centre + sign * reach + 1) * self.side / 2 for sign in (-1, 1))
-        return slice(max(int(low) - 1, 0), max(int(high) + 2, 0))
+
+def within(centre: float, reach: float, side: int) -> slice:
+    """The pixels of one axis, ``side`` of them, that are so near to a place that a thing may cover them."""
+    low, high = ((centre + sign * reach + 1) * side / 2 for sign in (-1, 1))
+    return slice(max(int(low) - 1, 0), max(int(high) + 2, 0))
 
 
 def generator(*key: int | str) -> np.random.Generator:

@@ -122,18 +122,21 @@ def test_a_teacher_that_is_shared_moves_once(tmp_path):
     torch.testing.assert_close(slow, 0.996 * before + 0.004 * fast)
 
 
-def test_it_goes_on_as_if_it_had_not_been_stopped(tmp_path, at):
-    config = settings()
+def resumed(config: dict[str, Any], folder: Path, at: Any, step: int) -> list[dict[str, Any]]:
+    """The log of a run that was stopped at a step and went on, held against one that was not stopped."""
     for name in ("through", "stopped"):
-        (tmp_path / name).mkdir()
-    assert train.run(config, tmp_path / "through") == 0
-    at(4, lambda: signal.raise_signal(signal.SIGINT))
-    assert train.run(config, tmp_path / "stopped") == train.INTERRUPTED
-    assert train.run(config, tmp_path / "stopped") == 0
-    assert tiny.lines(tmp_path / "stopped") == tiny.lines(tmp_path / "through")
-    states = [tiny.saved(config, tmp_path / name) for name in ("through", "stopped")]
+        (folder / name).mkdir()
+    assert train.run(config, folder / "through") == 0
+    at(step, lambda: signal.raise_signal(signal.SIGINT))
+    assert [train.run(config, folder / "stopped") for _ in range(2)] == [train.INTERRUPTED, 0]
+    assert tiny.lines(folder / "stopped") == tiny.lines(folder / "through")
+    states = [tiny.saved(config, folder / name) for name in ("through", "stopped")]
     assert states[0][0] == 6 and tiny.same(states[0][1], states[1][1])
-    lines = tiny.lines(tmp_path / "through")
+    return tiny.lines(folder / "through")
+
+
+def test_it_goes_on_as_if_it_had_not_been_stopped(tmp_path, at):
+    lines = resumed(settings(), tmp_path, at, 4)
     assert ["there/loss" in line for line in lines] == [False, False, True, True, True, True]
     assert "rank" in lines[-1] and "there/rank" in lines[-1] and "here/rank" not in lines[-1]
 
@@ -151,15 +154,7 @@ def test_branches_that_take_turns(tmp_path, at):
 
 
 def test_turns_go_on_as_if_they_had_not_been_stopped(tmp_path, at):
-    config = settings("trainer.alternate=true", "trainer.log_every=2")
-    for name in ("through", "stopped"):
-        (tmp_path / name).mkdir()
-    assert train.run(config, tmp_path / "through") == 0
-    at(4, lambda: signal.raise_signal(signal.SIGINT))
-    assert [train.run(config, tmp_path / "stopped") for _ in range(2)] == [train.INTERRUPTED, 0]
-    assert tiny.lines(tmp_path / "stopped") == tiny.lines(tmp_path / "through")
-    assert tiny.same(*(tiny.saved(config, tmp_path / name)[1] for name in ("through", "stopped")))
-    lines = tiny.lines(tmp_path / "through")
+    lines = resumed(settings("trainer.alternate=true", "trainer.log_every=2"), tmp_path, at, 4)
     assert [[name for name in ("here", "there") if f"{name}/loss" in line] for line in lines] == [
         ["here"],
         ["here"],
@@ -193,14 +188,8 @@ def test_what_is_a_branchs_own_has_a_rate_and_a_clip_of_its_own(tmp_path):
 
 def test_what_was_not_stepped_yet_is_no_part_of_a_checkpoint(tmp_path, at):
     """A branch that joins after the stop, with a predictor of its own."""
-    config = settings(*OWN, "branches.there.start=0.9")
-    for name in ("through", "stopped"):
-        (tmp_path / name).mkdir()
-    assert train.run(config, tmp_path / "through") == 0
-    at(2, lambda: signal.raise_signal(signal.SIGINT))
-    assert [train.run(config, tmp_path / "stopped") for _ in range(2)] == [train.INTERRUPTED, 0]
-    assert tiny.lines(tmp_path / "stopped") == tiny.lines(tmp_path / "through")
-    assert tiny.same(*(tiny.saved(config, tmp_path / name)[1] for name in ("through", "stopped")))
+    lines = resumed(settings(*OWN, "branches.there.start=0.9"), tmp_path, at, 2)
+    assert ["there/loss" in line for line in lines] == [False, False, False, False, True, True]
 
 
 def test_a_branch_that_is_like_another(tmp_path):
