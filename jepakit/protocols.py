@@ -179,7 +179,8 @@ class Source(Protocol):
     source with clips to choose from may have ``sample(index, rng) -> (picture, labels)``: training calls it with the
     sample's own generator; ``source[index]`` is the one fixed answer. It may have ``several(index, count, rng=None) ->
     (clips, labels)``: clips of one sample, read at once; with an attribute ``clips`` training takes so many. ``parts``
-    (lengths) and ``weights`` make a mixture of it.
+    (lengths) and ``weights`` make a mixture of it. It may have ``maps`` (by name the classes, None for numbers) and
+    ``map(index, name, frame=0)``: ``H W`` of the picture's own size, int64 with -1 or float32 with nan where unknown.
     """
 
     classes: dict[str, tuple[str, ...]]

@@ -28,14 +28,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "trainer.precision": ("bf16", "fp32"),
     "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),
+    "health.on_collapse": ("warn", "stop", "rollback"),
 }
 AT_LEAST = {
     0: "distance_weight data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup optim.clip_after "
-    "optim.momentum trainer.max_skips evaluate.every",
+    "optim.momentum trainer.max_skips evaluate.every "
+    "health.rollbacks",
     1: "data.batch_size data.size trainer.steps trainer.epoch_steps trainer.accumulate trainer.global_batch "
     "trainer.threads trainer.log_every trainer.checkpoint_every trainer.keep evaluate.samples evaluate.k",
 }
-ABOVE_ZERO = "optim.stretch optim.eps optim.clip trainer.epochs evaluate.temperature"
+ABOVE_ZERO = "optim.stretch optim.eps optim.clip trainer.epochs evaluate.temperature health.factor"
 SPANS = {"data.crop_scale": 1.0, "data.crop_ratio": math.inf}
 """Pairs, low then high, above zero and at most this."""
 PAIRS = "optim.weight_decay optim.betas"

@@ -2,6 +2,7 @@
 
     source[index] -> (picture, labels)    folder.py, world.py; pictures are decoded by decode.py
                                           video.py: clips.py says which frames, isolated.py has them decoded
+                                          maps.py, clevr.py: pictures with truths that dense probes and others ask for
                                           pairs.py: two frames, and their optical flow; layouts.py finds the files
     view(picture) -> square               views.py
     Loader.batches(start, stop) -> Batch  loader.py
@@ -35,7 +36,9 @@ class BadSample(Exception):
 @hookimpl
 def jepakit_register(registrar: Any) -> None:
     """The sources and the decoders that come with jepakit."""
+    registrar.source("clevr", "jepakit.data.clevr:Clevr")
     registrar.source("folder", "jepakit.data.folder:Folder")
+    registrar.source("maps", "jepakit.data.maps:Maps")
     registrar.source("pairs", "jepakit.data.pairs:Pairs")
     registrar.source("video", "jepakit.data.video:Video")
     registrar.source("world", "jepakit.data.world:World")

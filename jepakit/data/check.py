@@ -54,7 +54,7 @@ class Report:
 
 
 class Reader(Dataset):
-    """The source, with errors as values; the motion between frames is read too, where it is known. Spawn-safe."""
+    """The source, with errors as values; motion and maps are read too, where they are known. Spawn-safe."""
 
     def __init__(self, source: Source):
         self.source = source
@@ -68,6 +68,8 @@ class Reader(Dataset):
             kind = self.source.format(index) if hasattr(self.source, "format") else ""
             if hasattr(self.source, "truth"):
                 self.source.truth(index)  # its own files may be damaged
+            for name in getattr(self.source, "maps", ()):
+                self.source.map(index, name)
         except BadSample as bad:
             return Seen(bad.path, bad.reason)
         height, width = picture.shape[-2:]

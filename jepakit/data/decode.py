@@ -68,18 +68,18 @@ class Pillow:
 
     def __call__(self, path: str) -> UInt8[Tensor, "3 1 H W"]:
         """The picture at ``path``. Raises BadSample, whatever is wrong with it."""
-        with self._opened(path) as image:
+        with self.opened(path) as image:
             image.load()
             upright = turn(to_rgb(image), orientation(image))
             return torch.from_numpy(np.array(upright)).permute(2, 0, 1).unsqueeze(1)
 
     def format(self, path: str) -> str:
         """The format that the file is really in, read from its header. Raises BadSample."""
-        with self._opened(path) as image:
+        with self.opened(path) as image:
             return str(image.format)
 
     @contextlib.contextmanager
-    def _opened(self, path: str) -> Iterator[Image.Image]:
+    def opened(self, path: str) -> Iterator[Image.Image]:
         """The file, opened and checked but not decoded; every error on the way becomes a BadSample."""
         try:
             with _strict(), open(path, "rb") as file:

@@ -12,7 +12,9 @@ CLASSES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES
 FOCUS = 0.72
 """Radius of a thing at distance 1, where the picture reaches from -1 to 1."""
 FAR, GAP = 3.0, 1.3
-"""The farthest distance that there is; and how many times farther than the nearest all others are."""
+"""The farthest distance of a thing; and how many times farther than the nearest all others are."""
+GROUND = FAR * GAP
+"""Distance of the ground."""
 
 
 class Thing(NamedTuple):
@@ -27,6 +29,16 @@ class Thing(NamedTuple):
     waves: float
     phase: np.ndarray
     colours: np.ndarray
+
+    @property
+    def kind(self) -> int:
+        """The number of its class."""
+        return self.shape * len(TEXTURES) + self.texture
+
+    @property
+    def distance(self) -> float:
+        """How far away it is, in units of which ``FOCUS`` says how large they look."""
+        return FOCUS / self.radius
 
 
 class Ground(NamedTuple):

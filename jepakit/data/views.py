@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
@@ -26,6 +26,8 @@ RESIZE_FOR = 256 / 224
 """Short side of the resized picture over the side of the view, in evaluation: torchvision's convention."""
 SLIVER = 4
 """Long side over short side from which an evaluation view cuts before it resizes, to spare memory."""
+NEAREST = InterpolationMode.NEAREST_EXACT.value
+"""How a map is resized: numbers of classes have no mean, and no depth lies between two things."""
 
 
 class Box(NamedTuple):
@@ -96,9 +98,16 @@ class CentreView(NamedTuple):
         return spared(picture), How()
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
+        return self._fitted(piece, "bilinear")
+
+    def fit_map(self, whole: Shaped[Tensor, "H W"]) -> Shaped[Tensor, "S S"]:
+        """A map of the whole picture, cut as the view cuts the picture."""
+        return self._fitted(spared(whole[None, None]), NEAREST)[0, 0]
+
+    def _fitted(self, piece: Tensor, interpolation: str) -> Tensor:
         if piece.shape[-2:] == (self.size, self.size):
             return piece
-        return F.center_crop(resize(piece, [int(self.size * RESIZE_FOR)]), [self.size, self.size])
+        return F.center_crop(resize(piece, [int(self.size * RESIZE_FOR)], interpolation), [self.size, self.size])
 
 
 class SideView(NamedTuple):
@@ -116,7 +125,14 @@ class SideView(NamedTuple):
         return spared(picture), How()
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
-        whole = resize(piece, [self.size])
+        return self._fitted(piece, "bilinear")
+
+    def fit_map(self, whole: Shaped[Tensor, "H W"]) -> Shaped[Tensor, "S S"]:
+        """A map of the whole picture, cut as the view cuts the picture."""
+        return self._fitted(spared(whole[None, None]), NEAREST)[0, 0]
+
+    def _fitted(self, piece: Tensor, interpolation: str) -> Tensor:
+        whole = resize(piece, [self.size], interpolation)
         top, left = (self.number * ((side - self.size) // (self.of - 1)) for side in whole.shape[-2:])
         return crop(whole, Box(top, left, self.size, self.size))
 
@@ -158,7 +174,7 @@ def middle_view(size: int, count: int) -> View:
     return SideView(size, 1, 3) if count > 1 else CentreView(size)
 
 
-def spared(picture: UInt8[Tensor, "C T H W"]) -> UInt8[Tensor, "C T h w"]:
+def spared(picture: Shaped[Tensor, "C T H W"]) -> Shaped[Tensor, "C T h w"]:
     """The picture, of a sliver its middle: see ``SLIVER``."""
     height, width = picture.shape[-2:]
     limit = SLIVER * min(height, width)
@@ -187,14 +203,14 @@ def draw_box(
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
-def crop(picture: UInt8[Tensor, "C T H W"], box: Box) -> UInt8[Tensor, "C T h w"]:
+def crop(picture: Shaped[Tensor, "C T H W"], box: Box) -> Shaped[Tensor, "C T h w"]:
     """The pixels in a box, not copied."""
     return picture[..., box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def resize(
-    piece: UInt8[Tensor, "C T h w"], size: list[int], interpolation: str = "bilinear"
-) -> UInt8[Tensor, "C T H W"]:
+    piece: Shaped[Tensor, "C T h w"], size: list[int], interpolation: str = "bilinear"
+) -> Shaped[Tensor, "C T H W"]:
     """With antialiasing, as torchvision does it; one number in ``size`` is the length of the short side."""
     frames = piece.transpose(0, 1)  # T C H W: the channels of a frame together, which is the fast path
     return F.resize(frames, size, InterpolationMode(interpolation), antialias=True).transpose(0, 1)

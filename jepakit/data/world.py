@@ -6,6 +6,7 @@ pixels and their mean tell next to nothing.
 """
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from jepakit import seeds
 from jepakit.data.balance import spread, stir
 from jepakit.data.motion import COLLISIONS, MOTIONS, ROOM, SPEEDS, Motion, copies, ways
-from jepakit.data.scene import CLASSES, FAR, GAP, Ground, Thing, bright, draw_ground, draw_things, fade
+from jepakit.data.scene import CLASSES, FAR, GAP, GROUND, Ground, Thing, bright, draw_ground, draw_things, fade
 from jepakit.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
@@ -27,6 +28,8 @@ GRAIN = 0.08
 """Width of the noise of single pixels."""
 HELD_OUT = 2000
 """Samples that scores while training are computed on."""
+BINS = 6
+"""Classes of ``distance_bin``, as many as Clevr/Dist has; each is as wide as the others, and as likely."""
 
 Spots = list[tuple[float, float]]
 """Places where one thing is to be seen: several where it reaches across the edge."""
@@ -36,10 +39,12 @@ class World:
     """The built-in data source.
 
     Labels: ``class``, shape and texture of the nearest thing; ``count``, how many there are; ``distance`` of the
-    nearest one (its radius is ``FOCUS / distance``); for clips also ``motion``, where the nearest one goes, and
-    ``speed``. Clips of several things that leave room for it (``near`` from ``ROOM`` on) have at least two things and
-    the label ``collision``: does the second nearest bounce off the nearest, or pass by? All labels but the distance are
-    balanced: all their combinations occur equally often.
+    nearest one (its radius is ``FOCUS / distance``) and the ``distance_bin`` that it lies in; for clips also
+    ``motion``, where the nearest one goes, and ``speed``. Clips of several things that leave room for it (``near`` from
+    ``ROOM`` on) have at least two things and the label ``collision``: does the second nearest bounce off the nearest,
+    or pass by? All labels but the distance are balanced: all their combinations occur equally often.
+
+    Maps: ``segment``, what each pixel shows, and ``depth``, how far that is.
 
     Args:
         length: number of samples.
@@ -81,6 +86,10 @@ class World:
         self.things, self.near, self.colour = things, near, colour
         self.length, self.side, self.split, self.frames, self.seed = length, side, split, frames, seed
         self.classes: dict[str, tuple[str, ...]] = {"class": CLASSES, "count": tuple(map(str, range(things + 1)))}
+        if near[0] < near[1]:
+            edges = [f"{near[0] + (near[1] - near[0]) * number / BINS:.2f}" for number in range(BINS + 1)]
+            self.classes["distance_bin"] = tuple(f"{low} to {high}" for low, high in pairwise(edges))
+        self.maps: dict[str, tuple[str, ...] | None] = {"segment": ("ground", *CLASSES), "depth": None}
         if frames > 1:
             self.classes |= {"motion": MOTIONS, "speed": SPEEDS}
         if frames > 1 and things > 1 and near[0] >= ROOM:
@@ -93,29 +102,57 @@ class World:
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, int | float]]:
         """The picture, uint8 ``3 T H W``, and its labels."""
-        if not 0 <= index < self.length:
-            raise IndexError(f"sample {index} of {self.length}")
-        rng = generator(self.seed, "world", self.split, index)
-        labels, motion = self._ask(index)
-        things, distance = draw_things(rng, labels["class"], labels["count"], self.near)
+        rng, labels, things, distance = self._draw(index)
         if self.colour < 1:
             things = [thing._replace(colours=fade(bright(thing.colours), self.colour)) for thing in things]
         ground, grain = draw_ground(rng, self.colour), rng.random((3, self.side, self.side), dtype=np.float32)
-        spots = self._spots(generator(self.seed, "motion", self.split, index), things, motion)
-        frames = [self._paint(things, at, ground, grain, i - (self.frames - 1) / 2) for i, at in enumerate(spots)]
-        return torch.from_numpy(np.stack(frames, 1)), labels | {"distance": distance}
+        spots = self._spots(index, things, labels)
+        frames = [self._paint(things, at, ground, grain, self._time(i)) for i, at in enumerate(spots)]
+        return torch.from_numpy(np.stack(frames, 1)), labels | self._far(distance)
 
-    def _ask(self, index: int) -> tuple[dict[str, int], Motion | None]:
-        """The balanced labels of a sample, and what those of a clip say of its motion."""
+    def map(self, index: int, name: str, frame: int = 0) -> Tensor:
+        """What each pixel of a frame shows, int64 ``H W`` (``segment``), or how far that is, float32 (``depth``).
+
+        It is what lies at the pixel's centre: of things that are blended at an edge the nearer one where it covers more
+        than half.
+        """
+        _, labels, things, _ = self._draw(index)
+        value = {"segment": lambda thing: thing.kind + 1, "depth": lambda thing: thing.distance}[name]
+        found = np.full((self.side, self.side), *((0, np.int64) if name == "segment" else (GROUND, np.float32)))
+        for thing, places in zip(things, self._spots(index, things, labels)[frame], strict=True):
+            for x, y in places:
+                rows, columns, u, v = self._about(thing, x, y, self._time(frame))
+                found[rows, columns][outline(thing.shape, u, v) < 0] = value(thing)
+        return torch.from_numpy(found)
+
+    def _draw(self, index: int) -> tuple[np.random.Generator, dict[str, int], list[Thing], float]:
+        """What a sample shows: the generator for all else, its labels, its things, and how far the nearest is."""
+        if not 0 <= index < self.length:
+            raise IndexError(f"sample {index} of {self.length}")
+        rng, labels = generator(self.seed, "world", self.split, index), self._ask(index)
+        return rng, labels, *draw_things(rng, labels["class"], labels["count"], self.near)
+
+    def _far(self, distance: float) -> dict[str, int | float]:
+        """The labels that say how far the nearest thing is."""
+        if "distance_bin" not in self.classes:
+            return {"distance": distance}
+        share = (distance - self.near[0]) / (self.near[1] - self.near[0])
+        return {"distance": distance, "distance_bin": min(int(share * BINS), BINS - 1)}
+
+    def _time(self, frame: int) -> float:
+        """When a frame is, 0 in the middle of its clip."""
+        return frame - (self.frames - 1) / 2
+
+    def _ask(self, index: int) -> dict[str, int]:
+        """The balanced labels of a sample."""
         if self.frames == 1:
             kind, fewer, _ = spread(index, (len(CLASSES), self.things, len(MOTIONS)), self.seed, self.split)
-            return {"class": kind, "count": fewer + 1}, None
+            return {"class": kind, "count": fewer + 1}
         moving = {name: len(values) for name, values in self.classes.items() if name in Motion._fields}
         fewest = 2 if "collision" in moving else 1
         sizes = (len(CLASSES), self.things + 1 - fewest, *moving.values())
         kind, more, *digits = spread(stir(index, math.prod(sizes)), sizes, self.seed, self.split)
-        asked = dict(zip(moving, digits, strict=True))
-        return {"class": kind, "count": fewest + more} | asked, Motion(**asked)
+        return {"class": kind, "count": fewest + more} | dict(zip(moving, digits, strict=True))
 
     def describe(self, index: int) -> str:
         """The key that the sample is drawn from."""
@@ -131,10 +168,12 @@ class World:
         split = "val" if self.split == "train" else "test"
         return World(HELD_OUT, self.side, split, self.frames, self.seed, self.things, self.near, self.colour)
 
-    def _spots(self, rng: np.random.Generator, things: list[Thing], motion: Motion | None) -> list[list[Spots]]:
+    def _spots(self, index: int, things: list[Thing], labels: dict[str, int]) -> list[list[Spots]]:
         """For each frame and each thing, the places where it is to be seen."""
-        if motion is None:
+        if self.frames == 1:
             return [[[(float(thing.place[0]), float(thing.place[1]))] for thing in things]]
+        motion = Motion(**{name: labels[name] for name in Motion._fields if name in labels})
+        rng = generator(self.seed, "motion", self.split, index)
         places = ways(rng, [thing.radius for thing in things], motion, self.frames)
         reach = [FARTHEST[thing.shape] * thing.radius for thing in things]
         return [[copies(*each) for each in zip(at, reach, strict=True)] for at in places.swapaxes(0, 1)]
@@ -161,17 +200,21 @@ class World:
 
     def _lay(self, canvas: np.ndarray, thing: Thing, x: float, y: float, time: float) -> None:
         """Lay one thing over what is there, turned as it is by now."""
-        reach = FARTHEST[thing.shape] * thing.radius
-        columns, rows = within(x, reach, self.side), within(y, reach, self.side)
-        angle = thing.angle + thing.spin * time
-        cosine, sine = math.cos(angle) / thing.radius, math.sin(angle) / thing.radius
-        right, down = self._x[:, columns] - x, self._y[rows] - y
-        u, v = cosine * right + sine * down, cosine * down - sine * right
+        rows, columns, u, v = self._about(thing, x, y, time)
         cover = (0.5 - outline(thing.shape, u, v) * (thing.radius * self.side / 2)).clip(0, 1)  # one pixel is soft
         if not cover.any():
             return
         part = canvas[:, rows, columns]
         part += cover * (mix(thing.colours, texture(thing, u, v)) - part)
+
+    def _about(self, thing: Thing, x: float, y: float, time: float) -> tuple[slice, slice, np.ndarray, np.ndarray]:
+        """Rows and columns that a thing may cover, and where their pixels lie from its centre, in radii along it."""
+        reach = FARTHEST[thing.shape] * thing.radius
+        columns, rows = within(x, reach, self.side), within(y, reach, self.side)
+        angle = thing.angle + thing.spin * time
+        cosine, sine = math.cos(angle) / thing.radius, math.sin(angle) / thing.radius
+        right, down = self._x[:, columns] - x, self._y[rows] - y
+        return rows, columns, cosine * right + sine * down, cosine * down - sine * right
 
 
 def within(centre: float, reach: float, side: int) -> slice:

@@ -16,7 +16,7 @@ from jepakit.hookspecs import KINDS
 from jepakit.optionfiles import GROUPS
 from jepakit.plugins import discover
 from jepakit.types import Grid
-from tests.data.make import frames, labelled
+from tests.data.make import clevr, frames, labelled, mapped
 
 WIDTH, GRID, SHAPE = 24, Grid(1, 4, 4), (3, 1, 64, 64)
 VIEW_SHAPE = (3, 1, 16, 16)
@@ -28,6 +28,8 @@ SMALL_MODELS = {"resnet": "test_resnet", "vit": "test_vit", "convnext": "test_co
 GRIDS = (*testing.IMAGE_GRIDS, *testing.CLIP_GRIDS)
 SHAPES = (SHAPE, (3, 1, 56, 56), (3, 4, 64, 64))
 SOURCES: dict[str, dict[str, Any]] = {
+    "clevr": {"root": "scenes"},
+    "maps": {"root": "maps"},
     "folder": {"root": "pictures"},
     "pairs": {"root": "clips"},
     "video": {"root": "clips"},
@@ -122,5 +124,7 @@ def test_source(name, tmp_path, monkeypatch):
     labelled(Path("pictures"))
     for each in "ab":
         frames(Path("clips") / each)
+    clevr(Path("scenes"), {"train": [[8.2, 9.0, 12.0], [7.0, 7.5, 8.0, 11.0]]})
+    mapped(Path("maps"))
     found = node("data", name)
     testing.check_source(open_source(found | SOURCES.get(name, SOURCES.get(found["name"], {}))))

@@ -1,6 +1,7 @@
 """Pictures, videos, folders and sources made for the tests."""
 
 import itertools
+import json
 import os
 import signal
 import struct
@@ -124,6 +125,47 @@ def frames(root: Path, count: int = 12) -> Path:
     root.mkdir(parents=True, exist_ok=True)
     for i in range(count):
         Image.fromarray(numbered(i)).save(root / f"frame{i}.png")
+    return root
+
+
+def mapped(root: Path, count: int = 4) -> Path:
+    """Pictures, and the class of each of their pixels."""
+    for i in range(count):
+        picture(root / "images" / "train" / f"{i}.png", 12, 16, i)
+        (root / "masks" / "train").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((12, 16), i + 7, np.uint8)).save(root / "masks" / "train" / f"{i}.png")
+    return root
+
+
+def clevr_scene(number: int, split: str, distances: list[float]) -> dict:
+    """A scene as CLEVR's are written down, as far as it matters."""
+    objects = [
+        {"shape": "cube", "pixel_coords": [100 + i, 60, far], "3d_coords": [0.1, 0.2, 0.3], "rotation": 1.0}
+        for i, far in enumerate(distances)
+    ]
+    name = f"CLEVR_{split}_{number:06d}.png"
+    relations = {"left": [[] for _ in objects]}
+    return {
+        "image_index": number,
+        "objects": objects,
+        "relationships": relations,
+        "image_filename": name,
+        "split": split,
+    }
+
+
+def clevr(root: Path, scenes: dict[str, list[list[float]]]) -> Path:
+    """A folder as CLEVR v1.0 is: for each split, the distances of the objects of each picture."""
+    for split, each in scenes.items():
+        (root / "images" / split).mkdir(parents=True)
+        (root / "scenes").mkdir(exist_ok=True)
+        found = [clevr_scene(i, split, distances) for i, distances in enumerate(each)]
+        (root / "scenes" / f"CLEVR_{split}_scenes.json").write_text(
+            json.dumps({"info": {"split": split}, "scenes": found})
+        )
+        for given in found:
+            pixels = np.full((32, 48, 4), (len(given["objects"]), 9, 9, 255), np.uint8)
+            Image.fromarray(pixels).save(root / "images" / split / given["image_filename"])
     return root
 
 

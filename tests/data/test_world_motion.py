@@ -45,11 +45,10 @@ def test_clips_of_any_length_and_their_labels():
     assert clip.dtype == torch.uint8 and clip.shape == (3, 8, 16, 16)
     assert all(not torch.equal(a, b) for a, b in zip(clip.unbind(1), clip.unbind(1)[1:], strict=False))
     assert torch.equal(World(**MOVING, length=6)[5][0], clip)
-    assert (
-        set(World(**MOVING).classes) == {"class", "count", "motion", "speed", "collision"} == set(labels) - {"distance"}
-    )
+    all_but_collision = {"class", "count", "distance_bin", "motion", "speed"}
+    assert set(World(**MOVING).classes) == all_but_collision | {"collision"} == set(labels) - {"distance"}
     for alone in ({"things": 1}, {"near": (1.0, 1.8)}, {"near": (ROOM - 0.01, 2.2)}):
-        assert set(World(**(MOVING | alone)).classes) == {"class", "count", "motion", "speed"}
+        assert set(World(**(MOVING | alone)).classes) == all_but_collision
 
 
 def test_the_variant_is_this_world():
@@ -63,7 +62,7 @@ def test_labels_are_balanced_and_independent():
     names = ("class", "count", "motion", "speed", "collision")
     world = World(**(MOVING | {"frames": 2, "side": 2, "things": 3}))
     cycle = len(CLASSES) * 2 * len(MOTIONS) * len(SPEEDS) * len(COLLISIONS)
-    labels = [world._ask(i)[0] for i in range(cycle)]
+    labels = [world._ask(i) for i in range(cycle)]
     assert set(Counter(tuple(each[name] for name in names) for each in labels).values()) == {1}
     assert {each["count"] for each in labels} == {2, 3}
     for name in names:
