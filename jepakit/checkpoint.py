@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,19 @@ class Damaged(CheckpointError):
     """A checkpoint that its manifest does not vouch for."""
 
 
-def save(run: Path, model: nn.Module, optimizer: Optimizer, step: int, keep: int) -> Path:
+def save(
+    run: Path,
+    model: nn.Module,
+    optimizer: Optimizer,
+    step: int,
+    keep: int,
+    note: Mapping[str, Any] | None = None,
+    guarded: Sequence[str] = (),
+) -> Path:
     """Write the state after ``step`` optimiser steps, then keep it and the ``keep - 1`` before it.
+
+    ``note`` is added to what the checkpoint says of itself (see ``state``); the newest one whose ``health`` is among
+    ``guarded`` is kept as well.
 
     Raises CheckpointError where it cannot be written (no room, say); what was saved before stays.
     """
@@ -49,11 +60,13 @@ def save(run: Path, model: nn.Module, optimizer: Optimizer, step: int, keep: int
     _sweep(root)
     target, part = root / f"step-{step:08d}", root / f"step-{step:08d}.tmp-{os.getpid()}"
     state = {"model": model.state_dict(), "optimizer": _optimizer(model, optimizer)}
+    if step == 0:
+        optimizer.state.clear()  # asking for it has made one, as if a step had been taken
     _room(root, state)
     try:
         with _quiet():
             dcp.save(state, storage_writer=dcp.FileSystemWriter(part, sync_files=True), no_dist=True)
-        _write(part / STATE, {"step": step, "torch": torch.__version__})
+        _write(part / STATE, {"step": step, "torch": torch.__version__, **(note or {})})
         files = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in sorted(part.iterdir())}
         _write(part / MANIFEST, files)
         _sync(part)
@@ -68,9 +81,31 @@ def save(run: Path, model: nn.Module, optimizer: Optimizer, step: int, keep: int
             raise cause from None  # Ctrl-C
         raise CheckpointError(f"step {step} could not be saved in {root}: {first_line(cause)}") from error
     # Newer ones are damaged, or this one would have gone on from them: they are no reason to remove a good one.
-    for old in sorted(each for each in _all(root) if each <= target)[: -max(1, keep)]:
-        shutil.rmtree(old, ignore_errors=True)
+    known = sorted(each for each in _all(root) if each <= target)
+    well = [each for each in known if _health(each) in (None, *guarded)]
+    for old in known[: -max(1, keep)]:
+        if not guarded or [old] != well[-1:]:
+            shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def folders(run: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(_all(Path(run) / FOLDER))
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: its ``step``, and what was noted. Raises Damaged."""
+    step = _step(folder)
+    return {**json.loads((folder / STATE).read_text()), "step": step}
+
+
+def _health(folder: Path) -> str | None:
+    """What a checkpoint says of the run's health; None where it does not."""
+    try:
+        return state(folder).get("health")
+    except Damaged:
+        return ""
 
 
 def restore(run: Path, model: nn.Module, optimizer: Optimizer | None, verify: str = "full", say: Any = print) -> int:
@@ -121,6 +156,8 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=options)
         for name in idle:
             optimizer.state.pop(model.get_parameter(name), None)
+        if step == 0:
+            optimizer.state.clear()
     return step
 
 

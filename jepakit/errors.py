@@ -28,6 +28,12 @@ class TrainingError(UserError):
     exit_code = 3
 
 
+class CollapseError(UserError):
+    """A run whose features collapsed, and that was told to stop then."""
+
+    exit_code = 4
+
+
 def nearest(word: str, options: Iterable[str]) -> str:
     """``" (did you mean 'x'?)"``, or nothing where no option is close."""
     found = difflib.get_close_matches(str(word), [str(option) for option in options], n=1, cutoff=0.5)

@@ -75,7 +75,7 @@ class Jepa(nn.Module):
             guard = self.anti_collapse.penalty(seen, guess, truth, how(condition, mask))
             found.append({**self.distance(guess, truth, mask.weight), **losses, **guard})
             trace.append((seen, imagined(guess, mask), imagined(truth, mask)))
-        return Losses.of(found, trace)
+        return Losses.of(found, trace, masks)
 
     @property
     def target_backbone(self) -> nn.Module:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from jepakit.errors import ConfigError, DataError
+from jepakit.health.course import ATTEMPT, FROM
 
 JSONL, TEXT = "log.jsonl", "log.txt"
 SHOWN = {"loss": "{:.4f}", "lr": "{:.2e}", "std": "{:.3f}", "rank": "{:.1f}", "cosine": "{:.3f}", "knn": "{:.3f}"}
@@ -31,6 +32,7 @@ class Log:
         start: the step that the run goes on from.
         unit: what is counted: ``img``, ``clip``, ``sample``.
         tensorboard, wandb: see ``jepakit.options.LoggerOptions``.
+        attempt: how often the run was rolled back so far, see ``jepakit.health.rollback``.
     """
 
     def __init__(
@@ -41,11 +43,13 @@ class Log:
         tensorboard: bool = True,
         wandb: str | None = None,
         unit: str = "img",
+        attempt: int = 0,
     ):
+        self.attempt = attempt
         self.folder, self.steps, self.start, self.unit = Path(folder), steps, start, unit
         self._begun, self._images, self._known = time.monotonic(), 0, {}
         self._wandb = _wandb(wandb, self.folder) if wandb else None  # first: it may refuse, and nothing is open yet
-        keep_until(self.folder / JSONL, start or -1)  # a run that starts over writes its line of step 0 again
+        keep_until(self.folder / JSONL, start or -1, attempt)  # a run that starts over writes its line of step 0 again
         self._jsonl: TextIO = (self.folder / JSONL).open("a")
         self._text: TextIO = (self.folder / TEXT).open("a")
         self._writer = _tensorboard(self.folder, start) if tensorboard else None
@@ -67,7 +71,7 @@ class Log:
 
     def write(self, step: int, values: Mapping[str, float], show: bool = True) -> None:
         """A line of numbers after ``step`` steps. Numbers that are not finite are kept as null in log.jsonl."""
-        line = {"step": step, **values}
+        line = {"step": step, **({ATTEMPT: self.attempt} if self.attempt else {}), **values}
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
         print(json.dumps(clean), file=self._jsonl, flush=True)
         for name, value in values.items():
@@ -78,6 +82,16 @@ class Log:
         self._known |= values
         if show:
             self._show(step)
+
+    def rewind(self, line: Mapping[str, Any]) -> None:
+        """Go on from an earlier step: ``line`` is that of the rollback, and is on disk when this returns."""
+        print(json.dumps(line), file=self._jsonl, flush=True)
+        os.fsync(self._jsonl.fileno())
+        self.start, self.attempt = line["step"], line[ATTEMPT]
+        self._begun, self._images = time.monotonic(), 0
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = _tensorboard(self.folder, self.start)
 
     def _show(self, step: int) -> None:
         speed, left = self.pace(step)
@@ -137,21 +151,23 @@ def read(log: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def keep_until(path: Path, step: int) -> None:
-    """Drop the lines of a log past ``step``, and one that was cut off when its run was killed."""
+def keep_until(path: Path, step: int, attempt: int = 0) -> None:
+    """Drop the lines of a log past ``step``, and one that was cut off when its run was killed. Of a run that was rolled
+    back, those of earlier attempts stay, and so do those that say that it was."""
     if not path.exists():
         return
-    kept = [line for line in path.read_text().splitlines() if (at := _step(line)) is not None and at <= step]
+    kept = [line for line in path.read_text().splitlines() if _stays(line, step, attempt)]
     part = path.with_suffix(".tmp")
     part.write_text("".join(line + "\n" for line in kept))
     os.replace(part, path)
 
 
-def _step(line: str) -> int | None:
+def _stays(text: str, step: int, attempt: int) -> bool:
     try:
-        return json.loads(line)["step"]
+        line = json.loads(text)
+        return line["step"] <= step or FROM in line or line.get(ATTEMPT, 0) < attempt
     except (ValueError, KeyError, TypeError):
-        return None
+        return False
 
 
 def clock(seconds: float) -> str:

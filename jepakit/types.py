@@ -110,19 +110,20 @@ class Outcome(NamedTuple):
 class Losses(NamedTuple):
     """A step's outcome: ``total`` is minimised, ``parts`` are what it is the sum of, by name.
 
-    ``trace`` holds ``(seen, guess, truth)`` of every mask, for those who watch the run's health.
+    ``trace`` holds ``(seen, guess, truth)`` of every mask, for those who watch the run's health, ``asked`` the masks.
     """
 
     total: Float[Tensor, ""]
     parts: dict[str, Float[Tensor, ""]]
     trace: tuple[tuple[Features, Features, Features], ...] = ()
+    asked: tuple[Mask, ...] = ()
 
     @classmethod
-    def of(cls, found: list[dict[str, Tensor]], trace: list) -> "Losses":
+    def of(cls, found: list[dict[str, Tensor]], trace: list, asked: Sequence[Mask] = ()) -> "Losses":
         """The mean over a step's masks of each named loss that they ``found``."""
         names = dict.fromkeys(name for each in found for name in each)
         parts = {name: torch.stack([each[name] for each in found if name in each]).mean() for name in names}
-        return cls(torch.stack(list(parts.values())).sum(), parts, tuple(trace))
+        return cls(torch.stack(list(parts.values())).sum(), parts, tuple(trace), tuple(asked))
 
 
 @dataclass(frozen=True)

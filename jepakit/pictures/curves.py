@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from jepakit.errors import DataError
+from jepakit.health.course import current
+from jepakit.health.verdict import verdict
 from jepakit.log import read
 from jepakit.pictures.style import FAINT, colour, sheet
-from jepakit.verdict import verdict
 
 HEIGHT = 1.65
 """Inches of one row of plots."""
@@ -68,7 +69,7 @@ def curves(log: Path, out: Path, config: Mapping[str, Any] | None = None) -> Pat
 
     Raises DataError where there is nothing to draw.
     """
-    lines = read(log)
+    lines = current(read(log))
     plots = [plot for plot in PLOTS if any(points(lines, key)[0] for key, _ in plot.curves)]
     if not plots:
         raise DataError(f"{log}: no line with a step and a number to draw")
@@ -117,7 +118,7 @@ def _draw(axis: Axes, plot: Plot, lines: Sequence[Mapping[str, Any]]) -> None:
     for number, (key, name) in enumerate(plot.levels):
         if y := points(lines, key)[1]:
             axis.axhline(y[-1], color=FAINT, linestyle=("--", ":")[number % 2], linewidth=1, label=name)
-    _scale(axis, plot.scale)
+    scale(axis, plot.scale)
     if len(axis.get_legend_handles_labels()[0]) > 1:
         low, high = axis.get_ylim()
         more = (high / low) ** HEADROOM * high if plot.scale == "log" else high + HEADROOM * (high - low)
@@ -125,12 +126,12 @@ def _draw(axis: Axes, plot: Plot, lines: Sequence[Mapping[str, Any]]) -> None:
         axis.legend(loc="upper left", ncols=3, handlelength=1.2, columnspacing=1.0, borderaxespad=0.1)
 
 
-def _scale(axis: Axes, scale: str) -> None:
-    """A few ticks with plain numbers on both axes."""
-    axis.set_yscale(scale)
+def scale(axis: Axes, kind: str) -> None:
+    """A few ticks with plain numbers on both axes; ``kind``: linear or log."""
+    axis.set_yscale(kind)
     low, high = axis.get_ylim()
     subs = (1.0,) if high > FAR * low else (1.0, 2.0, 5.0)
-    axis.yaxis.set_major_locator(MaxNLocator(4) if scale == "linear" else LogLocator(subs=subs))
+    axis.yaxis.set_major_locator(MaxNLocator(4) if kind == "linear" else LogLocator(subs=subs))
     axis.yaxis.set_major_formatter(FuncFormatter(plain))
     axis.yaxis.set_minor_formatter(NullFormatter())
     axis.xaxis.set_major_locator(MaxNLocator(4, integer=True))

@@ -9,8 +9,8 @@ from matplotlib.ticker import FuncFormatter
 from torch import nn
 
 from jepakit.evaluate.features import Reading, extract, samples
-from jepakit.health import effective_rank
-from jepakit.health import spectrum as shares
+from jepakit.health.spectra import effective_rank
+from jepakit.health.spectra import spectrum as shares
 from jepakit.log import read
 from jepakit.pictures.curves import plain
 from jepakit.pictures.style import colour, sheet

@@ -13,7 +13,7 @@ def test_scores_with_held_out_data_and_controls():
     monitor = Monitor(Stripes(), Stripes().held_out_source(), READING, limit=100)
     assert [len(part.rows) for part in monitor.parts] == [50, 50]
     found, controls = monitor(Blocks(1)), monitor.controls(Blocks(2))
-    assert set(found) == {"knn", "rankme"} and set(controls) == {"knn_random", "knn_pixels"}
+    assert set(found) == {"knn", "rankme", "alpha_req"} and set(controls) == {"knn_random", "knn_pixels"}
     assert 0.5 < found["knn"] <= 1 < found["rankme"] <= Blocks.width
     assert monitor(Blocks(1)) == found and monitor.controls(Blocks(1))["knn_random"] == found["knn"]
 
@@ -50,7 +50,7 @@ def test_labelled_held_out_data_of_an_unlabelled_training():
 
 def test_without_labels_there_is_only_the_rank():
     monitor = Monitor(Stripes(labelled=False), None, READING)
-    assert set(monitor(Blocks())) == {"rankme"} and monitor.controls(Blocks()) == {}
+    assert set(monitor(Blocks())) == {"rankme", "alpha_req", "lidar"} and monitor.controls(Blocks()) == {}
 
 
 def test_a_diverged_encoder_scores_not_a_number_and_raises_nothing():

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from jepakit.health import effective_rank, figures, octaves, sample_cosine, spectrum
+from jepakit.health.figures import figures, sample_cosine
+from jepakit.health.spectra import effective_rank, octaves, spectrum
 
 
 def made(count: int = 32, n: int = 16, d: int = 24, rank: int = 24, scale: float = 1.0) -> torch.Tensor:
@@ -61,7 +62,7 @@ def test_pyramids_several_masks_and_a_batch_of_one():
 
 
 def test_a_context_that_masks_share_is_looked_at_once(monkeypatch):
-    import jepakit.health as health
+    import jepakit.health.figures as health
 
     asked, x, y = [], made(), made(rank=3)
     original = health.spectrum

@@ -4,7 +4,9 @@ import math
 
 import pytest
 
-from jepakit.verdict import Watch, penalties, verdict
+from jepakit.health.collapse import penalties
+from jepakit.health.verdict import verdict
+from jepakit.health.watch import Watch
 
 
 def line(step=0, loss=1.0, parts=(), **more):
@@ -47,7 +49,7 @@ APART = [line(std=0.5, target_std=0.1, target_grad=1.0, parts=PENALTIES)] * 5
         (course([14.0] * 6 + [3.0] * 6), "collapsing", "few directions are left: effective rank 3.0"),
         (course([14.0] * 6 + [3.0] + [14.0] * 5), "healthy", "effective rank 14.0"),
         (course([140.0] * 6 + [30.0] * 6), "watch", "21% of its first 140.0"),
-        (course([14.0] * 12, std=1e-4), "collapsing", "nearly the same features: std 0.0001, effective rank"),
+        (course([14.0] * 8, std=1e-4), "collapsing", "nearly the same features: std 0.0001, effective rank"),
         (course([14.0] * 12, cosine=0.4), "watch", "no closer than the mean token"),
         (course([14.0] * 3, cosine=0.4), "healthy", "effective rank"),
         (course([14.0] * 12) + [{"step": 12, "loss": math.nan}], "collapsing", "not finite at step 12"),
@@ -140,7 +142,10 @@ def test_what_is_said_while_a_run_goes_on():
     said = [watch(line(step=i)) for i in range(5)] + [watch(line(step=i, **BOTH)) for i in range(5, 9)]
     assert [bool(each) for each in said] == [False] * 6 + [True] + [False] * 2
     assert said[6].startswith("collapsing: ") and "\nlikely cause: answers follow" in said[6]
-    wavering = [watch(line(rank=11.0)), watch(line(rank=11.0))]  # to be watched: neither one nor the other
+    wavering = [
+        watch(line(rank=11.0, target_rank=11.0)),
+        watch(line(rank=11.0, target_rank=11.0)),
+    ]  # to be watched: neither one nor the other
     back = [watch(line()) for _ in range(3)]
     assert not any(wavering) and [each[:7] for each in back if each] == ["healthy"]
     assert not Watch(CONFIG, [line(**BOTH)])(line(**BOTH)), "it was said before the run went on"

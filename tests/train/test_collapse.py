@@ -3,7 +3,8 @@
 import pytest
 
 from jepakit import train
-from jepakit.verdict import Watch, verdict
+from jepakit.health.verdict import verdict
+from jepakit.health.watch import Watch
 from tests.train import tiny
 
 

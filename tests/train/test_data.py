@@ -59,15 +59,16 @@ def test_bad_samples_beyond_the_budget(pictures, tmp_path):
 
 def test_scores_leave_no_trace(tmp_path, undisturbed):
     log, state = undisturbed()
-    made = tiny.config(evaluate__every=2)
+    made = tiny.config(evaluate__every=2, evaluate__samples=128)
     assert train.run(made, tmp_path) == 0
     lines = tiny.lines(tmp_path)
     assert [line for line in lines if "loss" in line] == log
     assert tiny.same(tiny.saved(made, tmp_path)[1], state)
     scores = [line for line in lines if "loss" not in line]
     assert [line["step"] for line in scores] == list(range(0, tiny.STEPS + 1, 2))
-    assert set(scores[0]) == {"step", "knn", "rankme", "knn_random", "knn_pixels"}
-    assert all(set(line) == {"step", "knn", "rankme"} for line in scores[1:])
+    found = {"step", "knn", "rankme", "alpha_req", "lidar"}
+    assert set(scores[0]) == found | {"knn_random", "knn_pixels"}
+    assert all(set(line) == found for line in scores[1:])
 
 
 @pytest.fixture

@@ -11,38 +11,64 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from jepakit.types import Features
+from jepakit.health.baselines import Measure, baselines
+from jepakit.health.spectra import decay, effective_rank, has_decay, octaves, spectrum
+from jepakit.types import Features, Grid, Mask
 
 MOST_TOKENS = 1024
 """Tokens of which the effective rank is computed, at most: they are taken at a fixed stride."""
 
 
+SOMETIMES = ("known", "copy_known", "pixel_alike")
+"""Figures that a step has none of where no two of its samples can be compared: they are then left out of its line."""
+
+
+def says(name: str, value: float) -> bool:
+    """Whether a figure is worth writing down: what is not a number is, where that is a fault and no lack."""
+    return math.isfinite(value) or name.rpartition("/")[2] not in SOMETIMES
+
+
 @torch.no_grad()
-def figures(trace: Sequence[tuple[Features, Features, Features]]) -> dict[str, Float[Tensor, ""]]:
+def figures(
+    trace: Sequence[tuple[Features, Features, Features]],
+    asked: Sequence[Mask] = (),
+    grid: Grid | None = None,
+    measure: Measure | None = None,
+) -> dict[str, Float[Tensor, ""]]:
     """A step's health, the mean over its masks.
 
     Args:
         trace: ``(seen, guess, truth)`` of every mask, as in ``jepakit.types.Losses``; of a pyramid the last level.
+        asked: those masks; without them there are no baselines.
+        grid: that the masks choose tokens of.
+        measure: the run's own distance.
 
-    ``std``, ``std_raw``, ``rank``, ``sample_cosine`` and ``spectrum/<index>`` are those of ``seen``, those that begin
-    with ``target_`` of ``truth``; ``cosine`` is that of guess and truth, ``cosine_mean`` what the mean of the step's
-    target tokens would reach: a predictor that does not beat it has learned nothing about where or what.
-    ``target_grad`` is 1 where the gradient reaches the answers, else 0.
+    ``std``, ``std_raw``, ``rank``, ``sample_cosine``, ``alpha`` and ``spectrum/<index>`` are those of ``seen``, those
+    that begin with ``target_`` of ``truth``; ``cosine`` is that of guess and truth, ``cosine_mean`` what the mean of
+    the step's target tokens would reach: a predictor that does not beat it has learned nothing about where or what.
+    ``target_grad`` is 1 where the gradient reaches the answers, else 0. Those of ``baselines`` follow where they mean
+    something for every mask.
     """
     contexts = {id(seen): seen for seen, _, _ in trace}  # masks may share one
     known = {number: _of_seen(_last(seen).detach().float()) for number, seen in contexts.items()}
     each = [known[id(seen)] | _of_answers(_last(guess), _last(truth)) for seen, guess, truth in trace]
+    for figure, (seen, guess, truth), mask in zip(each, trace, asked, strict=False):
+        plain = [_last(x).detach().float() for x in (seen, guess, truth)]
+        figure |= baselines(*plain, mask, grid, None if isinstance(truth, tuple) else measure)
     names = [name for name in each[0] if all(name in figure for figure in each)] if each else []
-    return {name: torch.stack([figure[name] for figure in each]).mean() for name in names}
+    device = _last(trace[0][0]).device if trace else None
+    return {name: torch.stack([figure[name].to(device) for figure in each]).mean() for name in names}
 
 
 def _of_seen(seen: Tensor) -> dict[str, Tensor]:
+    shares = spectrum(tokens(seen))
     return {
         "std": spread(seen),
         "std_raw": per_sample(seen).std(0, correction=0).mean(),
         "rank": effective_rank(tokens(seen)),
         "sample_cosine": sample_cosine(seen),
-        **octaves(spectrum(tokens(seen))),
+        **({"alpha": decay(shares)} if has_decay(shares) else {}),
+        **octaves(shares),
     }
 
 
@@ -59,17 +85,6 @@ def _of_answers(guess: Tensor, truth: Tensor) -> dict[str, Tensor]:
     }
 
 
-def effective_rank(x: Float[Tensor, "n D"], eps: float = 1e-7) -> Float[Tensor, ""]:
-    """RankMe (arXiv 2210.02885): the exponential of the entropy of the normalised singular values.
-
-    Between 1 and ``min(n, D)``; not a number where ``x`` is not finite. Features are not centred, as in the paper.
-    """
-    finite = torch.isfinite(x).all()
-    values = torch.linalg.svdvals(torch.where(finite, x, torch.ones_like(x)).float())
-    shares = values / values.sum().clamp_min(eps) + eps
-    return torch.where(finite, (-(shares * shares.log()).sum()).exp(), torch.nan)
-
-
 def spread(x: Float[Tensor, "B *rest D"]) -> Float[Tensor, ""]:
     """Standard deviation over samples of their l2-normalised mean token, mean over dimensions, times ``sqrt(D)``.
 
@@ -83,23 +98,6 @@ def sample_cosine(x: Float[Tensor, "B *rest D"]) -> Float[Tensor, ""]:
     unit = F.normalize(per_sample(x), dim=-1)
     pairs = max(len(unit) * (len(unit) - 1), 1)
     return (unit.sum(0).square().sum() - unit.square().sum()) / pairs
-
-
-def spectrum(x: Float[Tensor, "n D"]) -> Float[Tensor, "d"]:
-    """Eigenvalues of the covariance, the greatest first, as shares of the features' mean square; ``d = min(n, D)``.
-
-    What is left to one belongs to the mean, which says nothing: where features collapse completely the whole spectrum
-    falls, where they collapse in dimension its end. Not a number where ``x`` is not finite.
-    """
-    finite = torch.isfinite(x).all()
-    x = torch.where(finite, x, torch.zeros_like(x)).float()
-    shares = torch.linalg.svdvals(x - x.mean(0)).square() / x.square().sum().clamp_min(torch.finfo(x.dtype).tiny)
-    return torch.where(finite, shares, torch.nan)
-
-
-def octaves(shares: Float[Tensor, "d"]) -> dict[str, Float[Tensor, ""]]:
-    """A spectrum in a few numbers, as a log keeps it: ``spectrum/1``, ``spectrum/2``, ``spectrum/4``, ... by index."""
-    return {f"spectrum/{2**i}": shares[2**i - 1] for i in range(len(shares).bit_length())}
 
 
 def per_sample(x: Float[Tensor, "B *rest D"]) -> Float[Tensor, "n D"]:

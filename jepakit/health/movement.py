@@ -1,0 +1,78 @@
+"""What a step does to the parameters: how long it is, where its gradient comes from, how far behind the teacher is."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+MOST = 1024
+"""Numbers of each parameter by which a step's length is measured: they are taken at a fixed stride."""
+
+
+class Movement:
+    """A step of a model: made when its gradients are there, asked when it has been taken.
+
+    Args:
+        model: with parts ``backbone``, ``predictor``, ... and a ``target_backbone``, see ``jepakit.jepa``.
+    """
+
+    @torch.no_grad()
+    def __init__(self, model: nn.Module):
+        self.model = model
+        self.norms = {f"grad_norm/{name}": norm for name, part in model.named_children() if (norm := gradient(part))}
+        self.before = [strided(p).clone() for p in learning(self._backbone)]
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, Float[Tensor, ""]]:
+        """``grad_norm/<part>`` is the norm of the gradient of a part, before anything is clipped. ``step_length`` is
+        how far the backbone's parameters went, ``teacher_distance`` how far its teacher's are from them (where there is
+        one of its shape), both over their norm. ``weight`` is the root of the mean square of its matrices, which are
+        what weight decay shrinks."""
+        found = dict(self.norms)
+        if self.before:
+            found |= {"step_length": length(self.before, learning(self._backbone))}
+        if (matrices := [p for p in learning(self._backbone) if p.ndim > 1]) and self.before:
+            square = torch.stack([p.float().square().sum() for p in matrices]).sum()
+            found |= {"weight": (square / sum(p.numel() for p in matrices)).sqrt()}
+        teacher = self.model.target_backbone
+        return found | ({} if teacher is self._backbone else distance(self._backbone, teacher))
+
+    @property
+    def _backbone(self) -> nn.Module:
+        return self.model.backbone
+
+
+def learning(part: nn.Module) -> list[nn.Parameter]:
+    """The parameters that are trained."""
+    return [p for p in part.parameters() if p.requires_grad]
+
+
+def gradient(part: nn.Module) -> Float[Tensor, ""] | None:
+    """The norm of a part's gradient; None where it has none."""
+    found = [p.grad for p in part.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(found) if found else None
+
+
+def strided(p: Tensor) -> Float[Tensor, "n"]:
+    """At most ``MOST`` numbers of a parameter."""
+    return p.detach().flatten()[:: -(-p.numel() // MOST)].float()
+
+
+def length(before: Iterable[Tensor], after: Iterable[Tensor]) -> Float[Tensor, ""]:
+    """How far parameters went since ``before``, as a share of their norm, both estimated."""
+    pairs = [(p.numel() / len(old), old, strided(p)) for old, p in zip(before, after, strict=True)]
+    moved = torch.stack([times * (new - old).square().sum() for times, old, new in pairs]).sum()
+    norm = torch.stack([times * new.square().sum() for times, _, new in pairs]).sum()
+    return (moved / norm.clamp_min(torch.finfo(norm.dtype).tiny)).sqrt()
+
+
+def distance(student: nn.Module, teacher: nn.Module) -> dict[str, Float[Tensor, ""]]:
+    """``teacher_distance``: how far the teacher's parameters are from the student's, as a share of the norm of these.
+    Empty where they are of other shapes: a teacher of its own."""
+    pairs = list(zip(student.parameters(), teacher.parameters(), strict=False))
+    if not pairs or [p.shape for p in student.parameters()] != [p.shape for p in teacher.parameters()]:
+        return {}
+    apart = torch.stack([(slow.float() - fast.float()).square().sum() for fast, slow in pairs]).sum()
+    norm = torch.stack([fast.float().square().sum() for fast, _ in pairs]).sum()
+    return {"teacher_distance": (apart / norm.clamp_min(torch.finfo(norm.dtype).tiny)).sqrt()}
