@@ -21,11 +21,12 @@ from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from jepakit.errors import ConfigError, nearest
-from jepakit.optionfiles import GROUPS, Node, Option, in_folder, read, shipped
+from jepakit.optionfiles import GROUPS, PROTOCOL, Node, Option, in_folder, read, shipped
 from jepakit.options import (
     BranchOptions,
     DataOptions,
     EvaluateOptions,
+    HealthOptions,
     LoggerOptions,
     OptimOptions,
     Published,
@@ -61,6 +62,7 @@ class Root:
     start: StartOptions = field(default_factory=StartOptions)
     logger: LoggerOptions = field(default_factory=LoggerOptions)
     evaluate: EvaluateOptions = field(default_factory=EvaluateOptions)
+    health: HealthOptions = field(default_factory=HealthOptions)
     published: list[Published] = field(default_factory=list)
 
 
@@ -181,7 +183,7 @@ class Catalog:
             store.repo.pop(group, None)
         store.store("options", Root, provider=OWN)
         store.store(ROOT, read(Option("", ROOT, OWN, _root_file())), provider=OWN)
-        for option in self.options.values():
+        for option in (each for each in self.options.values() if each.group != PROTOCOL):
             *folders, name = (option.group, *option.name.split("/"))
             level = store.repo
             for folder in folders:

@@ -10,7 +10,7 @@ from jepakit.launch import train
 
 SCORES: dict[str, tuple[dict[str, Any], ...]] = {
     "demo": ({"protocol": "all"},),
-    "demo_video": ({"protocol": "linear", "label": "motion", "limit": 5000},),
+    "demo_video": ({"protocol": "ridge", "label": "motion", "limit": 5000},),
 }
 """How the run of each recipe is scored: options of ``jepakit eval``."""
 
@@ -37,5 +37,6 @@ def command(argv: Sequence[str] = ()) -> int:
     print("\npictures:")
     for picture in sorted(path for path in (folder / "pictures").iterdir() if path.suffix in (".png", ".webp")):
         print(f"  {picture}")
+    print(f"all of it on one page: {folder / 'report.html'}")
     print(f"everything else of the run: {folder} (log.txt, log.jsonl, config.yaml, checkpoints, TensorBoard)")
     return 0

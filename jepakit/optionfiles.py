@@ -15,6 +15,9 @@ from jepakit.errors import ConfigError, nearest
 GROUPS = {kind: kind for kind in ("tokenizer", "masker", "encoder", "predictor", "anti_collapse")} | {"data": "source"}
 """Config groups of components, and the kind that each chooses from."""
 
+PROTOCOL = "protocol"
+"""Group of the files that say how a run is scored; they are no part of its configuration."""
+
 Node = Any
 """A DictConfig of OmegaConf, whose generic base the run-time type checker of the tests complains about."""
 
@@ -84,7 +87,7 @@ def _walk(root: Traversable, plugin: str, group: str | None = None) -> Iterator[
         option = Option(group or parts[0], "/".join(parts if group else parts[1:]), plugin, file)
         if not option.name:
             continue  # configs/train.yaml: what the core starts from
-        known = (*GROUPS, "recipe")
+        known = (*GROUPS, "recipe", PROTOCOL)
         if option.group not in known:
             hint = nearest(option.group, known)
             raise ConfigError(f"{option.place}: no config group {option.group!r}{hint}; known: {', '.join(known)}")

@@ -189,8 +189,21 @@ class LoggerOptions:
 
 
 @dataclass
+class HealthOptions:
+    """What is done where the features of a run collapse; ``jepakit health`` explains a verdict."""
+
+    on_collapse: str = "warn"
+    """warn (say so) | stop (save, and end) | rollback (go back to where the run was healthy, and on with smaller
+    steps)."""
+    factor: float = 0.5
+    """What all learning rates are multiplied by at a rollback."""
+    rollbacks: int = 3
+    """Rollbacks after which a run is stopped."""
+
+
+@dataclass
 class EvaluateOptions:
-    """The k-NN score and effective rank that are logged while training."""
+    """The k-NN score and effective rank that are logged while training, and any protocol beside them."""
 
     every: int | None = None
     """Steps between two scores; null: ten in a run, with ``samples`` or more trained on in between; 0: never."""
@@ -200,3 +213,9 @@ class EvaluateOptions:
     """Neighbours that vote."""
     temperature: float = 0.07
     """Of the vote's softmax."""
+    protocols: list[str] = field(default_factory=list)
+    """Protocols that run while training as well, on the target encoder: files of configs/protocol, by name."""
+    protocols_every: int | None = None
+    """Steps between two times; null: five times in a run."""
+    protocols_limit: int | None = 5000
+    """Fit samples and test samples of each, at most; null: all."""

@@ -5,31 +5,34 @@ import json
 import resource
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from jepakit import checkpoint, health
+from jepakit import checkpoint
 from jepakit.branch import Branch, Taken, Turns, assemble, loaders
 from jepakit.build import build, build_backbone, parameters, seen_shape
 from jepakit.data import open_source
-from jepakit.data.views import alone
 from jepakit.device import pick_device
-from jepakit.errors import DataError, TrainingError
-from jepakit.evaluate.data import held_out
-from jepakit.evaluate.features import Reading
-from jepakit.evaluate.monitor import Monitor
+from jepakit.errors import CollapseError, DataError, TrainingError
 from jepakit.evaluate.motion import infers_motion
-from jepakit.evaluate.protocols import Vote
+from jepakit.health import rollback
+from jepakit.health.course import ATTEMPT, lenient
+from jepakit.health.figures import figures, says
+from jepakit.health.movement import Movement
+from jepakit.health.pixels import alike
+from jepakit.health.verdict import ILL
+from jepakit.health.watch import Watch
 from jepakit.log import JSONL, Log, read
 from jepakit.optim import make_optimizer, set_schedules
+from jepakit.options import HealthOptions
 from jepakit.pictures.report import report
-from jepakit.protocols import Source
 from jepakit.scaling import Step
+from jepakit.scores import Scores
 from jepakit.signals import stop_at_signals
-from jepakit.verdict import Watch
 from jepakit.weights.start import begin
 
 INTERRUPTED = 130
@@ -67,8 +70,12 @@ class Trainer:
         self.jepa = built.jepa.to(self.device).train()
         self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder)
         self.turns = Turns(self.branches, self.options["alternate"])
-        self.monitor = monitor(config, self.source, self.device)
-        self.optim = self.batch.scaled(config["optim"])
+        samples = self.batch.samples
+        self.scores = Scores(config, folder, self.source, self.jepa, self.device, self.steps, samples)
+        self.health = asdict(HealthOptions()) | (config.get("health") or {})
+        self.rollbacks = rollback.done(lenient(folder / JSONL)[0])
+        rollback.finish(folder, self.rollbacks)
+        self.optim = rollback.slower(self.batch.scaled(config["optim"]), self.rollbacks)
         self.optimizer = make_optimizer(self.jepa, self.optim, scales(self.branches, config["optim"]["lr"]))
         notes: list[str] = []
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
@@ -77,8 +84,9 @@ class Trainer:
         self.saved, self.skipped = self.step, 0
         units = {"clip" if seen_shape(branch.config)[1] > 1 else "img" for branch in self.branches}
         unit = units.pop() if len(units) == 1 else "sample"
-        self.log = Log(folder, self.steps, self.step, **config["logger"], unit=unit)
+        self.log = Log(folder, self.steps, self.step, **config["logger"], unit=unit, attempt=len(self.rollbacks))
         self.watch = Watch(self.branches[0].config, read(folder / JSONL))
+        self.ill = self.illness()
         for note in notes:
             self.log.say(note)
         if self.options["compile"]:
@@ -87,12 +95,22 @@ class Trainer:
     def fit(self, asked: list[int]) -> bool:
         """Train to the last step, or until ``asked`` holds a signal. Returns whether the run is finished."""
         self.announce()
-        with contextlib.closing(self.stream(self.step, self.steps)) as stream:
-            while self.step < self.steps and (taken := self.fetch(stream, asked)):
-                self.advance(taken)
+        if self.health["on_collapse"] == "rollback" and not checkpoint.folders(self.folder):
+            self.save()  # what there is to go back to before there is another
+        self.attempt(asked)
+        while self.ill and self.roll_back():
+            self.attempt(asked)
         if self.saved != self.step:
             self.save()
+        if self.ill:
+            raise CollapseError(rollback.ended(self.folder, self.step, self.rollbacks, self.ill))
         return self.step == self.steps
+
+    def attempt(self, asked: list[int]) -> None:
+        """Train on, until a collapse that something is to be done about."""
+        with contextlib.closing(self.stream(self.step, self.steps)) as stream:
+            while self.step < self.steps and not self.ill and (taken := self.fetch(stream, asked)):
+                self.advance(taken)
 
     def stream(self, start: int, stop: int) -> Iterator[list[Taken]]:
         """What steps ``start`` to ``stop - 1`` take of each branch."""
@@ -116,20 +134,20 @@ class Trainer:
     def advance(self, taken: list[Taken]) -> None:
         """A step, and what is due after it: a line of the log, a score, a checkpoint."""
         save_every = self.options["checkpoint_every"] or max(50, min(self.steps // 20, int(self.epoch_steps)))
-        score_every = self.score_every()
-        values = self.train_step(taken)
+        due, values = self.due(taken), self.train_step(taken)
         self.step += 1
         last = self.step == self.steps
-        if values is not None and (self.turn(taken) % self.options["log_every"] == 0 or last):
-            self.write(values)
-        if score_every and (self.step % score_every == 0 or last):
-            self.score()
-        if self.step % save_every == 0 or last:
+        if values is not None and due:
+            self.write(values, taken)
+        self.scores(self.jepa, self.step, last, self.log)
+        if (self.step % save_every == 0 or last) and not self.ill:
             self.save()
 
-    def turn(self, taken: list[Taken]) -> int:
-        """How many steps there were; where branches take turns, how many of the one whose turn it was."""
-        return self.turns.before(taken[0].branch, self.step) if self.options["alternate"] else self.step
+    def due(self, taken: list[Taken]) -> bool:
+        """Whether the step that is about to be taken is worth a line; where branches take turns, their own count."""
+        step = self.step + 1
+        turn = self.turns.before(taken[0].branch, step) if self.options["alternate"] else step
+        return turn % self.options["log_every"] == 0 or step == self.steps
 
     def train_step(self, taken: list[Taken]) -> dict[str, Tensor | float] | None:
         """One optimiser step over its micro-batches. Returns what is worth a line, None where the step was skipped.
@@ -138,6 +156,7 @@ class Trainer:
         """
         rates = set_schedules(self.optimizer, self.optim, self.step, self.steps, self.epoch_steps)
         parts = self.gradients(taken)
+        movement = Movement(self.jepa) if self.due(taken) else None
         norm = self.gradient_norm()
         finite = bool(torch.isfinite(parts["loss"]) & torch.isfinite(norm))
         if finite:
@@ -148,7 +167,7 @@ class Trainer:
         if not finite:
             return self.skip(taken, {**parts, "grad_norm": norm})
         self.skipped = 0
-        return {**parts, "grad_norm": norm, **rates}
+        return {**parts, "grad_norm": norm, **rates, **(movement.figures() if movement else {})}
 
     def gradients(self, taken: list[Taken]) -> dict[str, Tensor]:
         """Add up the gradients of a step. Returns its loss, and what that is the sum of where it is one of several."""
@@ -162,7 +181,7 @@ class Trainer:
                 parts = losses.parts if len(losses.parts) > 1 else {}  # the one part is all of it
                 for name, value in branch.called({"loss": losses.total, **parts}).items():
                     found.setdefault(name, []).append(value.detach())
-                self.traces[branch] = losses.trace
+                self.traces[branch] = losses
         return {"loss": torch.stack(shares).sum()} | {name: torch.stack(each).mean() for name, each in found.items()}
 
     def gradient_norm(self) -> Tensor:
@@ -197,52 +216,60 @@ class Trainer:
         path = self.folder / f"nonfinite-step-{self.step:08d}.json"
         path.write_text(json.dumps(found, indent=1))
         self.log.say(f"step {self.step}: loss or gradient is not finite, step skipped; its samples are in {path}")
-        if self.skipped > self.options["max_skips"]:
+        if self.skipped > self.options["max_skips"] and self.health["on_collapse"] == "rollback":
+            self.ill = f"loss or gradient is not finite in {self.skipped} steps in a row"
+        elif self.skipped > self.options["max_skips"]:
             raise TrainingError(
                 f"{self.skipped} steps in a row had a loss or gradient that is not finite; the samples of the last one "
                 f"are in {path}; try a lower optim.lr, optim.clip, or trainer.precision=fp32"
             )
 
-    def write(self, values: Mapping[str, Tensor | float]) -> None:
+    def write(self, values: Mapping[str, Tensor | float], taken: list[Taken]) -> None:
         """A line of the log: numbers of the step, health, pace; and the verdict where a collapse begins or ends."""
         line, first = {**values}, self.branches[0]  # whose health is the run's
-        for branch, trace in self.traces.items():
-            figures = health.figures(trace)
-            line |= figures if branch is first else branch.called(figures)
-        numbers = {name: float(value) for name, value in line.items()}
+        for branch, batches in taken:
+            losses, batch = self.traces[branch], batches[-1]
+            found = figures(losses.trace, losses.asked, branch.figure.grid, branch.figure.jepa.distance)
+            found |= alike(batch.views, batch.condition, batch.index)
+            found |= {"samples": float(sum(len(each.index) for each in batches))}
+            line |= found if branch is first else branch.called(found)
+        values = {name: float(value) for name, value in line.items()}
+        numbers = {name: value for name, value in values.items() if says(name, value)}
         speed = self.log.pace(self.step)[0]
         line = {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed}
         self.log.write(self.step, line)
         if said := self.watch({"step": self.step, **line}):
             self.log.say(said)
-
-    def score_every(self) -> int:
-        """Steps between two scores; 0: there is none, because it is switched off or the run is shorter than a score."""
-        if self.monitor is None or self.config["evaluate"]["every"]:
-            return self.config["evaluate"]["every"] or 0
-        every = max(self.steps // 10, -(-self.config["evaluate"]["samples"] // self.batch.samples))
-        return every if every <= self.steps else 0
-
-    def score(self) -> None:
-        """k-NN score and effective rank of the target encoder, as it is."""
-        since = self.log.pause()
-        self.log.write(self.step, self.monitor(self.jepa.target_backbone), show=False)
-        self.log.resume(since)
-
-    def score_controls(self) -> None:
-        """The scores that there are to beat: a random encoder's and raw pixels'; and where the run starts from."""
-        since, start = self.log.pause(), self.jepa.target_backbone
-        random = build_backbone(self.config)[0].to(self.device) if self.config["start"]["weights"] else start
-        if controls := self.monitor.controls(random):
-            self.log.write(0, controls | self.monitor(start), show=False)
-            self.log.say("to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in controls.items()))
-        self.log.resume(since)
+        self.ill = self.illness()
 
     def save(self) -> None:
         since = self.log.pause()
-        checkpoint.save(self.folder, self.jepa, self.optimizer, self.step, self.options["keep"])
+        note = {"health": self.watch.last.word, ATTEMPT: len(self.rollbacks)}
+        guarded = rollback.guarded(self.health)
+        checkpoint.save(self.folder, self.jepa, self.optimizer, self.step, self.options["keep"], note, guarded)
         self.saved = self.step
         self.log.resume(since)
+
+    def illness(self) -> str:
+        """Why the run cannot go on like this; empty while it can, or while a warning is all that is asked for."""
+        last = self.watch.last
+        return last.reason if last.word in ILL and self.health["on_collapse"] != "warn" else ""
+
+    def roll_back(self) -> bool:
+        """Back to the newest healthy checkpoint, and from there on with smaller steps. Returns whether it was done: not
+        where that is not asked for, was done too often, or there is nothing to go back to."""
+        back = rollback.planned(self.folder, self.health, self.rollbacks, self.step, self.ill, self.options["verify"])
+        if back is None:
+            return False
+        self.log.rewind(back.line)
+        self.rollbacks.append(back)
+        rollback.finish(self.folder, self.rollbacks)
+        self.step = self.saved = checkpoint.restore(self.folder, self.jepa, self.optimizer, self.options["verify"])
+        self.optim = rollback.slower(self.batch.scaled(self.config["optim"]), self.rollbacks)
+        self.skipped, self.ill = 0, ""
+        self.watch = Watch(self.branches[0].config, read(self.folder / JSONL))
+        self.log.say(f"{back}: optim.lr is {self.optim['lr']:.3g} from here on, because: {back.reason}")
+        return True
 
     def announce(self) -> None:
         """What is trained, on what, and for how long; the scores that there are to beat."""
@@ -260,8 +287,8 @@ class Trainer:
             self.log.say(said)
         if self.step:
             self.log.say(f"resumed at step {self.step:,}")
-        elif self.score_every():
-            self.score_controls()
+        elif self.scores.every:
+            self.scores.controls(self.jepa, self.log)
 
     def farewell(self) -> None:
         """How far it came, how to go on, what it took; a finished run's pictures."""
@@ -271,8 +298,11 @@ class Trainer:
             return
         random = build_backbone(self.config)[0].to(self.device)
         backbones = {"trained encoder": self.jepa.target_backbone, "random encoder": random}
-        drawn = report(self.config, self.folder, backbones, self.source, self.device, self.branches)
-        self.log.say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn))}")
+        say = self.log.say
+        drawn = report(self.config, self.folder, backbones, self.source, self.device, self.branches, say)
+        say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn[:-1]))}")
+        for page in drawn[-1:]:
+            say(f"report: {page}")
         protocols = ["flow"] * any(infers_motion(branch.figure.jepa) for branch in self.branches)
         protocols += ["all"] * bool(self.source.classes)
         for protocol in protocols:
@@ -282,16 +312,6 @@ class Trainer:
 def scales(branches: Sequence[Branch], lr: float) -> dict[str, float]:
     """Of the learning rate ``lr``, for what branches have for themselves: by the beginning of parameters' names."""
     return {f"own.{branch.name}.": branch.lr / lr for branch in branches if lr and branch.lr is not None}
-
-
-def monitor(config: Mapping[str, Any], source: Source, device: torch.device) -> Monitor | None:
-    """The score while training; None where it is switched off."""
-    options = config["evaluate"]
-    if options["every"] == 0:
-        return None
-    reading = Reading(config["data"], device, config["trainer"]["precision"], alone=alone(config))
-    vote = Vote(options["k"], options["temperature"])
-    return Monitor(source, held_out(source), reading, options["samples"], vote)
 
 
 def compile_blocks(model: torch.nn.Module) -> None:

@@ -5,14 +5,15 @@ another (V-JEPA 2). Probes for a grid of learning rates and weight decays learn 
 chosen on a held-out part of the fit samples. V-JEPA 2 chooses on the very samples that it reports, which flatters.
 
 As in the papers the probe sees the tokens of all clips of a video at once, and answers for each spatial view of a test
-sample, or, with ``probe_across=false``, for each view of each clip; the mean of these answers' probabilities counts. It
+sample, or, with ``across=false``, for each view of each clip; the mean of these answers' probabilities counts. It
 learns from one centred view (the papers: a random crop, drawn anew in each epoch), since tokens are read once.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -20,7 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepakit.evaluate.features import Extracted, split
-from jepakit.evaluate.protocols import HELD_OUT, check
+from jepakit.evaluate.frozen import cell, check
+from jepakit.evaluate.protocol import positive
 from jepakit.seeds import generator
 
 HEAD_WIDTH = 64
@@ -30,20 +32,32 @@ INIT_STD = 0.02
 MLP_RATIO = 4
 
 
-class Settings(NamedTuple):
-    """What an attentive score depends on, beside the tokens. Its defaults are V-JEPA's probe, on a smaller grid.
+HELD_OUT = 0.2
+"""Share of the fit samples on which one of the grid is chosen."""
 
-    ``heads`` None: one for every ``HEAD_WIDTH`` numbers of a token. ``device`` is where the probes learn.
-    """
 
-    depth: int = 1
-    heads: int | None = None
-    epochs: int = 20
-    batch_size: int = 128
-    lrs: tuple[float, ...] = (3e-3, 1e-3, 3e-4, 1e-4)
-    weight_decays: tuple[float, ...] = (0.01, 0.4)
-    seed: int = 0
-    device: torch.device | str = "cpu"
+@dataclass(frozen=True)
+class Settings:
+    """What an attentive score depends on, beside the tokens. ``heads`` None: one for every ``HEAD_WIDTH`` numbers of a
+    token. ``across``: the query looks at all clips of a video at once; else at each, and the answers are averaged."""
+
+    depth: int
+    heads: int | None
+    epochs: int
+    batch_size: int
+    lrs: tuple[float, ...]
+    weight_decays: tuple[float, ...]
+    across: bool
+    seed: int
+    FACTS: ClassVar[dict[str, Any]] = {
+        **{"layer": "last", "pooling": "a learned query over all tokens", "measure": "top-1", "tokens": "float16"},
+        **{"views": "one, centred", "optimizer": "AdamW, cosine to 0", "held_out": HELD_OUT},
+    }
+
+    def __post_init__(self) -> None:
+        positive(self, "depth", "heads", "epochs", "batch_size", "lrs")
+        if min(self.weight_decays) < 0:
+            raise ValueError(f"weight_decays={list(self.weight_decays)}: they must not be below 0")
 
     @property
     def grid(self) -> list[tuple[float, float]]:
@@ -62,29 +76,30 @@ class Outcome(NamedTuple):
     tried: list[dict[str, float]]
 
 
-def describe(settings: Settings) -> dict[str, Any]:
-    """The protocol as it is stamped into results; change the version with whatever changes its numbers."""
-    common = {"protocol": "attentive", "version": 1, "layer": "last", "pooling": "a learned query over all tokens"}
-    common |= {"measure": "top-1", "tokens": "float16", "views": "one, centred", "optimizer": "AdamW, cosine to 0"}
-    chosen = {key: value for key, value in settings._asdict().items() if key != "device"}
-    lists = {key: list(value) for key, value in chosen.items() if isinstance(value, tuple)}
-    return common | chosen | lists | {"held_out": HELD_OUT}
+def attentive(
+    fit: Extracted, test: Extracted, classes: int, settings: Settings, device: torch.device | str = "cpu"
+) -> dict[str, Any]:
+    """A cell of a table: the best of a grid of probes on tokens, see ``probed``."""
+    score, *rest = probed(fit, test, classes, settings, device)
+    return cell(score, fit, test) | dict(zip(Outcome._fields[1:], rest, strict=True))
 
 
-def attentive(train: Extracted, test: Extracted, classes: int, settings: Settings | None = None) -> Outcome:
+def probed(
+    train: Extracted, test: Extracted, classes: int, settings: Settings, device: torch.device | str = "cpu"
+) -> Outcome:
     """Accuracy of the best of a grid of attentive probes on tokens ``n N D``.
 
     Best is the one that is right most often on a held-out part of ``train``; its learning rate and weight decay are
     then fitted on all of ``train``. The test samples choose nothing. Raises DataError for tokens that are not finite
     or belong to fewer than two classes.
     """
-    s = settings or Settings()
+    s = settings
     check(train, test)
     heads = fitting(train.x.shape[-1], s.heads)
-    tried = _tried(train, classes, heads, s)
+    tried = _tried(train, classes, heads, s, device)
     best = max(range(len(s.grid)), key=lambda i: tried[i]["held_out"]) if tried else 0
-    (probe,) = fit(train, classes, heads, s, s.grid[best : best + 1])
-    return Outcome(accuracy(probe, test, s), *s.grid[best], heads, tried)
+    (probe,) = learn(train, classes, heads, s, s.grid[best : best + 1], device)
+    return Outcome(accuracy(probe, test, s.batch_size, device), *s.grid[best], heads, tried)
 
 
 def fitting(width: int, heads: int | None) -> int:
@@ -158,18 +173,23 @@ def fresh(width: int, classes: int, heads: int, depth: int, seed: int) -> Probe:
     return probe
 
 
-def fit(
-    part: Extracted, classes: int, heads: int, settings: Settings, grid: Sequence[tuple[float, float]]
+def learn(
+    part: Extracted,
+    classes: int,
+    heads: int,
+    settings: Settings,
+    grid: Sequence[tuple[float, float]],
+    device: torch.device | str = "cpu",
 ) -> list[Probe]:
     """One probe for each (learning rate, weight decay): all start alike, and learn from the same batches."""
     s, width = settings, part.x.shape[-1]
-    probes = [fresh(width, classes, heads, s.depth, s.seed).to(s.device) for _ in grid]
+    probes = [fresh(width, classes, heads, s.depth, s.seed).to(device) for _ in grid]
     groups = [group for probe, rates in zip(probes, grid, strict=True) for group in _groups(probe, *rates)]
     steps = s.epochs * math.ceil(len(part.y) / s.batch_size)
     optimizer = torch.optim.AdamW(groups)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
     for rows in _order(len(part.y), s):
-        x, y = part.x[rows].to(s.device).float(), part.y[rows].to(s.device)
+        x, y = part.x[rows].to(device).float(), part.y[rows].to(device)
         for probe in probes:  # one after the other: as fast as side by side, in the memory of one
             F.cross_entropy(probe(x), y).backward()
         optimizer.step()
@@ -179,26 +199,29 @@ def fit(
 
 
 @torch.no_grad()
-def accuracy(probe: Probe, part: Extracted, settings: Settings) -> float:
+def accuracy(probe: nn.Module, part: Extracted, batch_size: int, device: torch.device | str = "cpu") -> float:
     """Share of samples that are told right; an answer that is not finite is wrong.
 
     Of samples that are looked at in several ways, ``n P N D``, the mean of the P answers' probabilities counts.
     """
     several = part.x.ndim == 4
-    size, right = max(settings.batch_size // (part.x.shape[1] if several else 1), 1), 0
+    size, right = max(batch_size // (part.x.shape[1] if several else 1), 1), 0
     for x, y in zip(part.x.split(size), part.y.split(size), strict=True):
-        logits = probe((x.flatten(0, 1) if several else x).to(settings.device).float()).cpu()
+        logits = probe((x.flatten(0, 1) if several else x).to(device).float()).cpu()
         answer = logits.softmax(1).unflatten(0, (len(y), -1)).mean(1) if several else logits
         right += int(((answer.argmax(1) == y) & answer.isfinite().all(1)).sum())
     return right / len(part.y)
 
 
-def _tried(train: Extracted, classes: int, heads: int, settings: Settings) -> list[dict[str, float]]:
+def _tried(
+    train: Extracted, classes: int, heads: int, settings: Settings, device: torch.device | str
+) -> list[dict[str, float]]:
     """Held-out accuracy of every probe of the grid, where there is something to choose and to choose on."""
     part, held = (train.part(rows) for rows in split(len(train.y), 1 - HELD_OUT))
     if len(settings.grid) < 2 or len(part.y.unique()) < 2:
         return []
-    scores = [accuracy(probe, held, settings) for probe in fit(part, classes, heads, settings, settings.grid)]
+    probes = learn(part, classes, heads, settings, settings.grid, device)
+    scores = [accuracy(probe, held, settings.batch_size, device) for probe in probes]
     return [
         {"lr": lr, "weight_decay": decay, "held_out": score}
         for (lr, decay), score in zip(settings.grid, scores, strict=True)

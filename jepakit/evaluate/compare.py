@@ -130,12 +130,24 @@ def _comparable(title: str, found: Sequence[Recorded], scores: Sequence[Score | 
     """What was not the same where these scores were measured, run by run."""
     pairs = [(run.name, score.how) for run, score in zip(found, scores, strict=True) if score]
     said = []
-    for key in pairs[0][1]:
-        texts = {name: _said(how[key]) for name, how in pairs}
+    for key in [key for key in pairs[0][1] if key != "protocol"] + [f"protocol.{key}" for key in _stamped(pairs)]:
+        part, _, own = key.partition(".")
+        texts = {name: _said(how[part].get(own) if own else how[part]) for name, how in pairs}
         if len(set(texts.values())) > 1:
             each = "; ".join(f"{name}: {value}" for name, value in texts.items())
             said.append(f"{title}: NOT comparable, {key} differs: {each}")
     return said
+
+
+def _stamped(pairs: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+    """All keys of the protocols' stamps; one that a result of before does not have says nothing of it."""
+    stamps = [how["protocol"] for _, how in pairs]
+    every = dict.fromkeys(key for stamp in stamps for key in stamp)
+    return [key for key in every if key in UNSAID or all(key in stamp for stamp in stamps)]
+
+
+UNSAID = ("clips", "views", "changed")
+"""Keys that are in a stamp only where there is something to say."""
 
 
 def _cautions(title: str, found: Sequence[Recorded], scores: Sequence[Score | None]) -> list[str]:
@@ -179,7 +191,7 @@ def _missing(run: Recorded, kinds: Sequence[Kind]) -> list[str]:
         lacking.setdefault((kind.weights, kind.label), []).append(kind.protocol)
     return [
         f"{run.name}: no score of {', '.join(names)}: jepakit eval run={run.folder} "
-        f"protocol={names[0] if len(names) == 1 else 'all'} weights={weights}" + f" label={label}" * (names != ["flow"])
+        f"protocol={','.join(names)} weights={weights}" + f" label={label}" * (names != ["flow"])
         for (weights, label), names in lacking.items()
     ]
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from jaxtyping import Int
@@ -31,17 +31,28 @@ class Division(NamedTuple):
     classes: int
 
 
+Names = Callable[[Source, str], tuple[str, ...]]
+"""The values that a label of a source has, or the classes of a map; raises DataError where the source has it not."""
+
+
 def divide(
-    config: Mapping[str, Any], given: Mapping[str, Any], fit_root: str | None, label: str, limit: int | None
+    config: Mapping[str, Any],
+    given: Mapping[str, Any],
+    fit_root: str | None,
+    label: str,
+    limit: int | None,
+    names_of: Names = check_label,
 ) -> Division:
     """Test data: ``given`` if any, else the run's held-out data, else a part of its training data.
 
-    The probe is fitted on ``fit_root``; without it on the run's training data where its classes are those of the test
+    The probe is fitted on ``fit_root``; without it, where another source is given that knows a held-out part, on that
+    source, and tested on the part; else on the run's training data where its classes are those of the test
     data; otherwise on the larger part of a fixed split of the test data, and tested on the rest.
 
     Args:
         config: the run's configuration.
         given: keys of its ``data`` that the command line sets for the test data.
+        label: that is predicted, by ``names_of`` a label or a map.
         limit: samples of each part, at most.
 
     Raises:
@@ -51,15 +62,18 @@ def divide(
     test = open_source(override(config, given)) if given else held_out(own)
     whose = "the data given" if given else "the run's held-out data"
     if test is None or (same(test, own) and not fit_root):
-        return _one(own, "the run's own training data, which has no held-out part", label, limit)
-    names = check_label(test, label)
-    fit = open_source(override(config, {"root": fit_root})) if fit_root else own
-    if fit_root and check_label(fit, label) != names:
+        return _one(own, "the run's own training data, which has no held-out part", label, limit, names_of)
+    names = names_of(test, label)
+    unseen = held_out(test) if given.get("name", config["data"]["name"]) != config["data"]["name"] else None
+    if unseen is not None and not fit_root:
+        return Division(_part(test, whose, limit), _part(unseen, f"{whose}, held out", limit), len(names))
+    fit = open_source(override(config, {**given, "root": fit_root})) if fit_root else own
+    if fit_root and names_of(fit, label) != names:
         raise DataError(f"fit_root={fit_root}: its classes are not those of the test data")
     if fit_root and same(fit, test):
         raise DataError(f"fit_root={fit_root} is the test data itself: leave it out for a split of the test data")
-    if fit.classes.get(label) != names:
-        return _one(test, f"{whose}, whose classes are not those of the training data", label, limit)
+    if not _has(fit, label, names, names_of):
+        return _one(test, f"{whose}, whose classes are not those of the training data", label, limit, names_of)
     source = "fit_root" if fit_root else "the run's training data"
     return Division(_part(fit, source, limit), _part(test, whose, limit), len(names))
 
@@ -107,8 +121,15 @@ def same(a: Source, b: Source) -> bool:
     return len(a) == len(b) and all(os.path.realpath(a.describe(i)) == os.path.realpath(b.describe(i)) for i in ends)
 
 
-def _one(source: Source, whose: str, label: str, limit: int | None) -> Division:
-    names = check_label(source, label)
+def _has(source: Source, label: str, names: tuple[str, ...], names_of: Names) -> bool:
+    try:
+        return names_of(source, label) == names
+    except DataError:
+        return False
+
+
+def _one(source: Source, whose: str, label: str, limit: int | None, names_of: Names) -> Division:
+    names = names_of(source, label)
     rows = samples(len(source), None if limit is None else 2 * limit)
     fit, test = split(len(rows))
     share = "a fixed {:.0%} of " + whose

@@ -32,17 +32,24 @@ class Extracted(NamedTuple):
     """Features of n samples, in the order of ``index``, and what could not be read (a line for each sample).
 
     ``x`` is one vector for each sample, or all its tokens, ``n N D``, or those of each of P ways to look at it,
-    ``n P N D``.
+    ``n P N D``. A vector may be those of several layers one after the other, the last one last, of these ``widths``.
     """
 
     x: Float[Tensor, "n *D"]
     y: Int[Tensor, "n"]
     index: Int[Tensor, "n"]
     skipped: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
 
     def part(self, rows: Int[Tensor, "m"]) -> "Extracted":
         """Some of the samples."""
         return self._replace(x=self.x[rows], y=self.y[rows], index=self.index[rows])
+
+    def seen(self, layer: str) -> "Extracted":
+        """Of vectors those of the ``last`` layer alone, or all that there are (``last4``)."""
+        if layer != "last" or len(self.widths) < 2:
+            return self
+        return self._replace(x=self.x[:, -self.widths[-1] :], widths=self.widths[-1:])
 
 
 class Reading(NamedTuple):
@@ -234,8 +241,8 @@ def _room(like: Tensor, count: int, memory: float) -> Tensor:
         shape = " x ".join(map(str, like.shape[1:]))
         raise DataError(
             f"the features of {count:,} samples ({shape}, {str(like.dtype).removeprefix('torch.')}) take "
-            f"{each * count / 2**30:.3g} GiB, more than probe_memory={memory:g}: set limit= so that no more than "
-            f"{int(memory * 2**30 / each):,} samples are read at once, or a larger probe_memory="
+            f"{each * count / 2**30:.3g} GiB, more than memory={memory:g}: set limit= so that no more than "
+            f"{int(memory * 2**30 / each):,} samples are read at once, or a larger memory="
         )
     return like.new_empty(count, *like.shape[1:])
 

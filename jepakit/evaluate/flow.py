@@ -18,14 +18,18 @@ from jepakit.seeds import generator
 EPE, OUTLIERS = "EPE", "Fl-all"
 """End-point error: the distance from the estimated end of a pixel's way to its true one. And the share of outliers."""
 
-SPEEDS = (10.0, 40.0)
-"""Pixels from frame to frame that divide slow, fast and fastest: Sintel's s0-10, s10-40 and s40+."""
-
 OUTLIER = {"pixels": 3.0, "share": 0.05}
 """KITTI's outlier is off by more than so many pixels and by more than this share of the true way."""
 
 RESAMPLES, LEVEL = 1000, 0.95
 """Of the bootstrap, and the share of its outcomes that an interval holds."""
+
+
+FACTS = {
+    **{"measure": EPE, "unit": "px", "better": "lower", "mean": "over the known pixels of all pairs"},
+    **{"outlier": OUTLIER, "interval": {"bootstrap": "over pairs", "resamples": RESAMPLES, "level": LEVEL}},
+}
+"""What the protocol's file does not leave open."""
 
 
 class Sum(NamedTuple):
@@ -43,16 +47,7 @@ class Tally(NamedTuple):
     pixels: Float[Tensor, "n K"]
 
 
-def describe(speeds: Sequence[float] = SPEEDS, size: int | None = None) -> dict[str, Any]:
-    """The protocol as it is stamped into results."""
-    return {
-        **{"protocol": "flow", "version": 1, "measure": EPE, "unit": "px", "better": "lower"},
-        **{"mean": "over the known pixels of all pairs", "speeds": list(speeds), "outlier": OUTLIER},
-        **{"size": size, "interval": {"bootstrap": "over pairs", "resamples": RESAMPLES, "level": LEVEL}},
-    }
-
-
-def measure(flow: Float[Tensor, "2 H W"], truth: Truth, speeds: Sequence[float] = SPEEDS) -> dict[str, Sum]:
+def measure(flow: Float[Tensor, "2 H W"], truth: Truth, speeds: Sequence[float]) -> dict[str, Sum]:
     """One pair under every measure that its truth allows, in pixels; of outliers the number.
 
     The names are ``EPE``, the same of pixels that are ``non-occluded`` and ``occluded`` where the data say which are,

@@ -5,41 +5,38 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
+
+from torch import nn
 
 from jepakit.data import BadSample
 from jepakit.device import pick_device
 from jepakit.errors import ConfigError, DataError
-from jepakit.evaluate import flow_table, sheet, table
+from jepakit.evaluate import flow_table, sheet
 from jepakit.evaluate.data import Part, tested
-from jepakit.evaluate.entry import filled
-from jepakit.evaluate.flow import SPEEDS, Tally, describe, measure, score, tally
-from jepakit.evaluate.motion import LACKING, Estimator, Looking, Models, controls, load
+from jepakit.evaluate.entry import Asked
+from jepakit.evaluate.flow import FACTS, Tally, measure, score, tally
+from jepakit.evaluate.motion import LACKING, Estimator, Looking, Models, compared, controls, load
+from jepakit.evaluate.protocol import positive
 
 ROWS = ("trained model", "untrained model")
 """Every table has both, and below them what needs no learning."""
 
 
 @dataclass(frozen=True)
-class FlowOptions:
-    """What ``jepakit eval protocol=flow`` understands, beside ``run`` and ``data.<key>``."""
+class Settings:
+    """What the flow's errors depend on, beside the pairs; they are always in pixels of the pairs as they are, and the
+    controls see them so. ``pictures`` are pairs on the sheet that is drawn."""
 
-    protocol: str = "flow"
-    weights: str = "target"
-    """target (the teacher's backbone, where there is one) | online"""
-    limit: int | None = 50_000
-    """Pairs that are looked at, at most; null: all."""
-    size: int | None = None
-    """Short side that frames are brought to before the model sees them; null: as they are. Errors are always in pixels
-    of the pairs as they are, and the controls see them so."""
-    speeds: tuple[float, ...] = SPEEDS
-    """Pixels from frame to frame that divide slow from fast: speeds=[1,4]"""
-    pictures: int = 4
-    """Pairs on the sheet that is drawn; 0: none."""
-    device: str = "auto"
-    """auto | cpu | cuda | cuda:N"""
-    precision: str = "fp32"
-    """fp32 | bf16 (autocast)"""
+    size: int | None
+    speeds: tuple[float, ...]
+    pictures: int
+    FACTS: ClassVar[dict[str, Any]] = FACTS
+
+    def __post_init__(self) -> None:
+        positive(self, "size", "speeds")
+        if list(self.speeds) != sorted(set(self.speeds)):
+            raise ValueError(f"speeds={list(self.speeds)}: each must be greater than the one before")
 
 
 class Read(NamedTuple):
@@ -49,32 +46,48 @@ class Read(NamedTuple):
     skipped: list[str]
 
 
-def command(run: Path, options: Mapping[str, Any]) -> int:
-    """Evaluate the flow of a run: print the table, write it and a sheet of pictures into the run folder, return 0.
+def prepared(asked: Asked) -> tuple[Models, Part]:
+    """Models of a run as it lies in its folder, and the pairs. Raises ConfigError for one that infers no motion."""
+    models = load(asked.run, asked.config, _looking(asked))
+    return models, opened(asked, models)
 
-    Raises:
-        ConfigError: options that there are not; a run that infers no motion; data that tell none.
-        DataError: pairs of which none can be measured.
-    """
-    from jepakit.runs import open_run
 
-    chosen, given = filled(FlowOptions, options)
-    if list(chosen.speeds) != sorted(set(chosen.speeds)):
-        raise ConfigError(f"speeds={list(chosen.speeds)}: each must be greater than the one before")
-    config = open_run(run).config
-    models = load(run, config, Looking(pick_device(chosen.device), chosen.precision, chosen.size, chosen.weights))
-    part = tested(models.trained.config, given, chosen.limit)
-    refuse_without_truth(part, given.get("name", models.trained.config["data"]["name"]))
+def live(asked: Asked, model: nn.Module, step: int) -> Models:
+    """Of a training that goes on; nothing of ``model`` is changed. Raises ConfigError for one that infers no motion."""
+    return compared(asked.config, model, _looking(asked), step)
+
+
+def opened(asked: Asked, models: Models) -> Part:
+    """The pairs that are measured. Raises ConfigError for data that tell no motion."""
+    config = models.trained.config
+    part = tested(config, asked.given, asked.options.limit)
+    refuse_without_truth(part, asked.given.get("name", config["data"]["name"]))
+    return part
+
+
+def scored(asked: Asked, models: Models, part: Part) -> dict[str, Any]:
+    """The whole result. Raises DataError for pairs of which none can be measured."""
     estimators = dict(zip(ROWS, models[:2], strict=True)) | controls()
-    outcome = result(compare(part, estimators, chosen.speeds), part, models, chosen, given)
-    sheet.show(flow_table.table(outcome))
-    print(f"\nwritten to {table.write(outcome, run, 'flow')}")
-    if chosen.pictures:
-        from jepakit.pictures.flow import flow, pairs
+    return result(compare(part, estimators, asked.protocols[0].settings.speeds), part, models, asked)
 
-        name = f"flow-{outcome['label'].replace(' ', '-')}.png" if given else "flow.png"
-        print(flow(pairs(models.trained, part, chosen.pictures), run / "pictures" / name))
-    return 0
+
+def shown(outcome: Mapping[str, Any]) -> None:
+    """Print the table."""
+    sheet.show(flow_table.table(outcome))
+
+
+def drawn(asked: Asked, models: Models, part: Part, outcome: Mapping[str, Any]) -> list[Path]:
+    """A sheet of pictures in the run's folder."""
+    from jepakit.pictures.flow import flow, pairs
+
+    count = asked.protocols[0].settings.pictures
+    name = f"flow-{outcome['label'].replace(' ', '-')}.png" if asked.given else "flow.png"
+    return [flow(pairs(models.trained, part, count), asked.run / "pictures" / name)] if count else []
+
+
+def _looking(asked: Asked) -> Looking:
+    o = asked.options
+    return Looking(pick_device(o.device), o.precision, asked.protocols[0].settings.size, o.weights)
 
 
 def refuse_without_truth(part: Part, name: str) -> None:
@@ -84,7 +97,7 @@ def refuse_without_truth(part: Part, name: str) -> None:
         raise ConfigError(f"data={name} has no pairs of frames with true flow: name some that has, {others}")
 
 
-def compare(part: Part, estimators: Mapping[str, Estimator], speeds: Sequence[float] = SPEEDS) -> Read:
+def compare(part: Part, estimators: Mapping[str, Estimator], speeds: Sequence[float]) -> Read:
     """Every estimator on every pair, one pair at a time; those that cannot be read are left out and listed.
 
     Raises DataError where none can be measured.
@@ -108,7 +121,7 @@ def compare(part: Part, estimators: Mapping[str, Estimator], speeds: Sequence[fl
     return Read({name: tally(pairs) for name, pairs in found.items()}, skipped)
 
 
-def result(read: Read, part: Part, models: Models, options: FlowOptions, given: Mapping[str, Any]) -> dict[str, Any]:
+def result(read: Read, part: Part, models: Models, asked: Asked) -> dict[str, Any]:
     """The whole result as it is written, and what has to be known to read it."""
     config, trained = models.trained.config, read.rows[ROWS[0]]
     rows = [{"name": name, "flow": score(own, None if own is trained else trained)} for name, own in read.rows.items()]
@@ -116,17 +129,17 @@ def result(read: Read, part: Part, models: Models, options: FlowOptions, given: 
         "format": 1,
         **{key: config.get(key) for key in ("run", "recipe", "seed")},
         "step": models.step,
-        "weights": options.weights,
-        "label": _place(config["data"], given),
-        "precision": options.precision,
+        "weights": asked.options.weights,
+        "label": _place(config["data"], asked.given),
+        "precision": asked.options.precision,
         "time": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "lacking": [LACKING] if len(rows) == len(ROWS) + 1 else [],
         "fit": {},
         "test": {
             **{"text": part.text.replace("samples", "pairs"), "samples": len(part.rows), "skipped": read.skipped},
-            "given": {key: str(value) for key, value in given.items()},
+            "given": {key: str(value) for key, value in asked.given.items()},
         },
-        "protocols": {"flow": describe(options.speeds, options.size)},
+        "protocols": {"flow": asked.protocols[0].stamp() | {"encoder": asked.options.weights}},
         "rows": rows,
     }
 

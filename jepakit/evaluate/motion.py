@@ -99,10 +99,16 @@ def moving_branch(config: Mapping[str, Any], model: Jepa | Branched) -> tuple[st
 
 def load(run: Path, config: Mapping[str, Any], how: Looking) -> Models:
     """The run's model at its newest checkpoint, and one freshly initialised from the run's seed."""
-    from jepakit.build import build
     from jepakit.checkpoint import load_newest_model
 
     model, step = load_newest_model(run, config)
+    return compared(config, model, how, step)
+
+
+def compared(config: Mapping[str, Any], model: Any, how: Looking, step: int) -> Models:
+    """A model, and one freshly initialised from the run's seed."""
+    from jepakit.build import build
+
     (name, trained), (_, fresh) = (moving_branch(config, each) for each in (model, build(config).jepa))
     own = branches(config)[name]
     return Models(Motion(trained, own, how), Motion(fresh, own, how), step)

@@ -6,7 +6,7 @@ STRIPES = "known: width, share, way"
 MASKERS = "there are: {maskers}"  # filled in from the catalog, which grows with what is shipped
 TOP = (
     "known: seed, run, distance, distance_weight, distance_levels, data, views, tokenizer, masker, encoder, predictor, "
-    "anti_collapse, branches, optim, trainer, start, logger, evaluate, published, recipe"
+    "anti_collapse, branches, optim, trainer, start, logger, evaluate, health, published, recipe"
 )
 TARGET = "'_target_' is refused; a component is chosen by its registered name"
 

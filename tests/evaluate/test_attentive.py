@@ -1,5 +1,6 @@
 """The attentive probe: what it can tell, that it is the published function, and its table."""
 
+import dataclasses
 import json
 import math
 
@@ -8,18 +9,25 @@ import torch
 from torch.nn import functional as F
 
 from jepakit import evaluate
+from jepakit.catalog import collect
 from jepakit.errors import ConfigError, DataError
 from jepakit.evaluate import entry, table
-from jepakit.evaluate.attentive import Probe, Settings, attentive, describe, fit, fitting, fresh
+from jepakit.evaluate.attentive import Probe, Settings, fitting, fresh, learn, probed
 from jepakit.evaluate.controls import frame_difference, mean_frame, pixel_tokens
 from jepakit.evaluate.features import Extracted, Reading, extract, moving, tokens
-from jepakit.evaluate.protocols import linear
+from jepakit.evaluate.protocol import chosen
 
 from .fakes import DATA, Blocks, Stripes
 from .test_entry import run, sources  # noqa: F401 (fixtures)
 
 CLASSES = 4
-QUICK = {"probe_epochs": 2, "probe_lr": "1e-3,3e-3", "probe_wd": [0.01], "device": "cpu"}
+QUICK = {"epochs": 2, "lrs": "1e-3,3e-3", "weight_decays": [0.01], "device": "cpu"}
+FILE = chosen(collect(), "attentive", {})[0]
+
+
+def settings(**own) -> Settings:
+    """Those of the file, but for some."""
+    return dataclasses.replace(FILE.settings, **own)
 
 
 def hidden(count: int, seed: int, places: int = 9, width: int = 16) -> Extracted:
@@ -39,9 +47,10 @@ def hidden(count: int, seed: int, places: int = 9, width: int = 16) -> Extracted
 
 def test_it_finds_a_token_that_the_mean_drowns():
     train, test = hidden(600, 0), hidden(300, 1)
-    found = attentive(train, test, CLASSES, Settings(epochs=8, batch_size=32, lrs=(3e-3, 1e-4), weight_decays=(0.01,)))
-    pooled = linear(*(part._replace(x=part.x.float().mean(1)) for part in (train, test))).score
-    assert found.score > 0.9 and pooled < 0.6
+    found = probed(train, test, CLASSES, settings(epochs=8, batch_size=32, lrs=(3e-3, 1e-4), weight_decays=(0.01,)))
+    ridge = chosen(collect(), "ridge", {})[0]
+    pooled = ridge.score(*(each._replace(x=each.x.float().mean(1)) for each in (train, test)), CLASSES, ridge.settings)
+    assert found.score > 0.9 and pooled["score"] < 0.6
     assert found.lr == 3e-3 and [each["lr"] for each in found.tried] == [3e-3, 1e-4]
     assert found.tried[0]["held_out"] > found.tried[1]["held_out"]
 
@@ -81,36 +90,36 @@ def test_it_is_the_published_function(depth):
 
 
 def test_probes_side_by_side_are_those_that_learn_alone():
-    settings, part = Settings(epochs=1, batch_size=16), hidden(40, 0)
-    together = fit(part, CLASSES, 2, settings, [(1e-3, 0.1), (1e3, 0.1), (3e-3, 0.4)])  # the second one bursts
+    how, part = settings(epochs=1, batch_size=16), hidden(40, 0)
+    together = learn(part, CLASSES, 2, how, [(1e-3, 0.1), (1e3, 0.1), (3e-3, 0.4)])  # the second one bursts
     for probe, rates in ((together[0], (1e-3, 0.1)), (together[2], (3e-3, 0.4))):
-        (alone,) = fit(part, CLASSES, 2, settings, [rates])
+        (alone,) = learn(part, CLASSES, 2, how, [rates])
         for a, b in zip(probe.parameters(), alone.parameters(), strict=True):
             assert torch.equal(a, b) and not torch.equal(a, fresh(16, CLASSES, 2, 1, 0).pool.key.weight)
 
 
 def test_it_is_deterministic_chooses_without_the_test_samples_and_leaves_no_trace():
-    settings, train = Settings(epochs=1, lrs=(1e-2, 1e-3), weight_decays=(0.1,)), hidden(120, 0)
+    how, train = settings(epochs=1, lrs=(1e-2, 1e-3), weight_decays=(0.1,)), hidden(120, 0)
     before = torch.random.get_rng_state()
-    one, two, other = (attentive(train, hidden(60, seed), CLASSES, settings) for seed in (1, 1, 2))
+    one, two, other = (probed(train, hidden(60, seed), CLASSES, how) for seed in (1, 1, 2))
     assert one == two and one.tried == other.tried
     assert torch.equal(before, torch.random.get_rng_state())
-    assert attentive(train, hidden(60, 1), CLASSES, settings._replace(seed=1)).tried != one.tried
+    assert probed(train, hidden(60, 1), CLASSES, dataclasses.replace(how, seed=1)).tried != one.tried
 
 
 def test_what_cannot_be_scored_is_refused():
     part = hidden(40, 0)
     with pytest.raises(DataError, match="40 of 40 test samples are not finite"):
-        attentive(part, part._replace(x=part.x * torch.inf), CLASSES)
+        probed(part, part._replace(x=part.x * torch.inf), CLASSES, FILE.settings)
     with pytest.raises(DataError, match="fewer than two classes"):
-        attentive(part._replace(y=part.y * 0), part, CLASSES)
+        probed(part._replace(y=part.y * 0), part, CLASSES, FILE.settings)
 
 
 def test_a_grid_of_one_chooses_nothing_and_heads_divide_the_width():
-    found = attentive(hidden(40, 0), hidden(40, 1), CLASSES, Settings(epochs=1, lrs=(1e-3,), weight_decays=(0.1,)))
+    found = probed(hidden(40, 0), hidden(40, 1), CLASSES, settings(epochs=1, lrs=(1e-3,), weight_decays=(0.1,)))
     assert (found.lr, found.weight_decay, found.tried) == (1e-3, 0.1, [])
     assert [fitting(*each) for each in ((192, 3), (60, 8), (7, 3), (768, None), (16, None))] == [3, 6, 1, 12, 1]
-    about = describe(Settings(depth=4))
+    about = chosen(collect(), "attentive", {"depth": 4})[0].stamp()
     assert about["version"] == 1 and about["depth"] == 4 and json.loads(json.dumps(about)) == about
 
 
@@ -182,16 +191,17 @@ def test_a_grid_that_may_be_too_small_is_said(lr, edge):
     tried = [{"lr": each, "weight_decay": 0.1, "held_out": 0.5} for each in (1e-2, 1e-3, 1e-4)]
     cell = {"score": 0.5, "low": 0.4, "high": 0.6, "lr": lr, "weight_decay": 0.1, "tried": tried}
     about = {part: {"text": "", "skipped": []} for part in ("fit", "test")} | {"label": "class", "classes": 9}
+    about |= {"weights": "target", "view": {"size": 8}}
     rows = [{"name": name, "attentive": cell} for name in table.ROWS]
-    said = table.remarks(table.result(rows, ("attentive",), Settings(), about))
+    said = table.remarks(table.result(rows, [FILE], about))
     assert sum("edge of the grid" in remark for remark in said) == edge * len(rows)
 
 
-@pytest.mark.parametrize("protocol", ["attentive", "linear"])
+@pytest.mark.parametrize("protocol", ["attentive", "ridge"])
 def test_clips_have_two_more_rows(run, sources, protocol, monkeypatch):  # noqa: F811
     sources["train"] = Clips(40)
     monkeypatch.setattr(Clips, "held_out_source", lambda self: Clips(20, seed=1))
-    evaluate.command(run, {"protocol": protocol, **QUICK})
+    evaluate.command(run, {"protocol": protocol, **(QUICK if protocol == "attentive" else {})})
     (path,) = (run / "evaluate").glob("*.json")
     assert [row["name"] for row in json.loads(path.read_text())["rows"]] == [*table.ROWS, *table.CLIP_ROWS]
 
@@ -199,11 +209,11 @@ def test_clips_have_two_more_rows(run, sources, protocol, monkeypatch):  # noqa:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"probe_lr": "1e-3,fast"}, "probe_lr=fast: it must be a number"),
-        ({"probe_lr": "0"}, "above 0"),
-        ({"probe_lr": []}, "must be a number"),
-        ({"probe_wd": "-1"}, "not be below 0"),
-        ({"probe_depht": 4}, "did you mean 'probe_depth'"),
+        ({"lrs": "1e-3,fast"}, "lrs=fast: it must be a number"),
+        ({"lrs": "0"}, "above 0"),
+        ({"lrs": []}, "must be a number"),
+        ({"weight_decays": "-1"}, "not be below 0"),
+        ({"depht": 4}, "did you mean 'depth'"),
         ({"protocol": "atentive"}, "did you mean 'attentive'"),
     ],
 )
@@ -218,5 +228,6 @@ def test_unlabelled_data_is_refused(run):  # noqa: F811
 
 
 def test_words_of_the_command_line_become_lists():
-    chosen, _ = entry.read({"probe_lr": "[1e-3, 3e-4]", "probe_wd": 0.1, "probe_heads": "null"})
-    assert (chosen.probe_lr, chosen.probe_wd, chosen.probe_heads) == ((1e-3, 3e-4), (0.1,), None)
+    words = {"protocol": "attentive", "lrs": "[1e-3, 3e-4]", "weight_decays": 0.1, "heads": "null"}
+    _, (found,), _ = entry.read(words, collect())
+    assert found.settings == settings(lrs=(1e-3, 3e-4), weight_decays=(0.1,), heads=None)

@@ -30,7 +30,7 @@ def result(scores: dict[str, float], **more: Any) -> dict[str, Any]:
         rows.append({"name": name} | {protocol: cell(score) for protocol in scores})
     data = {part: {"text": f"100 samples, {part} data", "samples": 100, "skipped": []} for part in ("test", "fit")}
     about = {"format": 1, "weights": "target", "label": "class", "classes": 9, "precision": "fp32", "step": 3}
-    return about | data | {"protocols": {name: {"version": 1} for name in scores}, "rows": rows} | more
+    return about | data | {"protocols": {name: {"kind": name, "version": 1} for name in scores}, "rows": rows} | more
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ linear: NOT clearly better than a control: 1
 all tested on 100 samples, test data
 all fitted on 100 samples, fit data
 in brackets: 95 % interval over the test samples, not over seeds
-2: no score of linear, knn: jepakit eval run=sweep-1/2 protocol=all weights=target label=class
+2: no score of linear, knn: jepakit eval run=sweep-1/2 protocol=linear,knn weights=target label=class
 """  # noqa: E501
 
 
@@ -150,18 +150,31 @@ def test_settings_that_differ(run, said):
 def test_what_cannot_be_compared_is_said(run, said):
     run("a", [result({"knn": 0.5})], [{"step": 9}])
     other = {"text": "50 samples, other data", "samples": 50, "skipped": ["x"]}
-    run("b", [result({"knn": 0.5}, test=other, protocols={"knn": {"version": 2}}, step=9)], [{"step": 9}])
+    stamps = {"knn": {"kind": "knn", "version": 2, "k": 7}}
+    run("b", [result({"knn": 0.5}, test=other, protocols=stamps, step=9)], [{"step": 9}])
     run("c", [result({"knn": 0.5}, weights="online")])
     lines = said("a", "b", "c")
     assert lines[0].split("  ")[1].strip() == "knn (target, class)" and "knn (online, class)" in lines[0]
     where = "knn (target, class): NOT comparable,"
     assert f"{where} test differs: a: 100 samples, test data; b: 50 samples, other data" in lines
-    assert f'{where} protocol differs: a: {{"version": 1}}; b: {{"version": 2}}' in lines
+    assert f"{where} protocol.version differs: a: 1; b: 2" in lines
     assert "knn (target, class): a was scored at step 3, and went on to 9" in lines
     assert (
         not any(line.startswith("all tested on") for line in lines) and "all fitted on 100 samples, fit data" in lines
     )
     assert "c: no score of knn: jepakit eval run=c protocol=knn weights=target label=class" in lines
+
+
+def test_results_of_before_protocols_were_files_stay_comparable(run, said):
+    old = {"knn": {"version": 1, "k": 20}, "linear": {"version": 1, "classifier": "ridge regression"}}
+    view = {"size": 32, "mean": [0.5], "std": [0.5]}
+    run("a", [result({"knn": 0.5, "linear": 0.6}, protocols=old, view=view)])
+    today = {"encoder": "target", "resolution": 32, "layer": "last"}
+    new = {name: {"protocol": name, "kind": name, "version": 1, **today} for name in ("knn", "ridge")}
+    run("b", [result({"knn": 0.5, "ridge": 0.6}, protocols=new)])
+    lines = said("a", "b")
+    assert "ridge" in lines[0] and "linear" not in lines[0] and not any("NOT comparable" in line for line in lines)
+    assert lines[1].count("0.600") == lines[2].count("0.600") == 1
 
 
 def test_damaged_lines_are_passed_over_aloud(run, said):

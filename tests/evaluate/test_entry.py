@@ -4,10 +4,11 @@ import pytest
 import yaml
 
 from jepakit import evaluate
+from jepakit.catalog import collect
 from jepakit.errors import ConfigError, DataError
-from jepakit.evaluate import data, entry, table
+from jepakit.evaluate import data, entry, probes, table
 from jepakit.evaluate.data import divide, same
-from jepakit.evaluate.protocols import Vote
+from jepakit.evaluate.protocol import chosen
 
 from .fakes import DATA, Blocks, Stripes
 
@@ -29,7 +30,7 @@ def sources(monkeypatch):
 def run(tmp_path, sources, monkeypatch):
     """A run folder whose model is two small backbones."""
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-    monkeypatch.setattr(entry, "load", lambda run, config, weights: entry.Models(Blocks(1), Blocks(2), 7))
+    monkeypatch.setattr(probes, "load", lambda run, config, weights: probes.Models(Blocks(1), Blocks(2), 7))
     monkeypatch.setattr("jepakit.runs.open_run", lambda path: type("Run", (), {"config": CONFIG}))
     return tmp_path
 
@@ -37,14 +38,14 @@ def run(tmp_path, sources, monkeypatch):
 def test_a_run_is_scored_beside_its_controls(run, capsys):
     assert evaluate.command(run, {"protocol": "all", "device": "cpu"}) == 0
     out = capsys.readouterr().out
-    for words in ("trained encoder", "random encoder", "raw pixels", "knn", "linear", "the run's held-out data"):
+    for words in ("trained encoder", "random encoder", "raw pixels", "knn", "ridge", "the run's held-out data"):
         assert words in out
-    (path,) = (run / "evaluate").glob("knn+linear-*.json")
+    (path,) = (run / "evaluate").glob("knn+ridge-*.json")
     found = json.loads(path.read_text())
     assert [row["name"] for row in found["rows"]] == list(table.ROWS)
     assert found["step"] == 7 and found["weights"] == "target" and found["view"]["size"] == 8
-    assert found["protocols"]["knn"]["k"] == Vote().k and found["test"]["samples"] == 60
-    cell = found["rows"][0]["linear"]
+    assert found["protocols"]["knn"]["k"] == 20 and found["test"]["samples"] == 60
+    cell = found["rows"][0]["ridge"]
     assert cell["low"] <= cell["score"] <= cell["high"] and cell["test"] == 60 and cell["fit"] == 200
     assert [json.loads(line) for line in (run / "evaluate/results.jsonl").read_text().splitlines()] == [found]
     assert not list((run / "evaluate").glob("*.partial"))
@@ -85,8 +86,11 @@ def test_unlabelled_data_is_refused(run):
 
 
 def test_words_of_the_command_line_become_values():
-    chosen, given = entry.read({"limit": "null", "k": "5", "temperature": "0.1", "data": {"root": "x"}})
-    assert (chosen.limit, chosen.k, chosen.temperature, given) == (None, 5, 0.1, {"root": "x"})
+    words = {"limit": "null", "k": "5", "temperature": "0.1", "data": {"root": "x"}}
+    common, (knn, ridge), given = entry.read(words, collect())
+    assert (common.limit, knn.settings.k, knn.settings.temperature, given) == (None, 5, 0.1, {"root": "x"})
+    assert knn.changed == ("k", "temperature") and ridge.changed == ()
+    assert knn.stamp()["changed"] == ["k", "temperature"]
 
 
 def test_fit_and_test_data_come_from_where_they_should(sources):
@@ -116,9 +120,10 @@ def test_no_better_than_a_control_is_said():
     cell = {"score": 0.5, "low": 0.45, "high": 0.55, "fit": 1, "test": 1}
     good = cell | {"score": 0.7, "low": 0.65, "high": 0.75}
     about = {part: {"text": "", "skipped": []} for part in ("fit", "test")} | {"label": "motion", "classes": 8}
+    about |= {"weights": "target", "view": {"size": 8}}
     for first, said in ((good, 0), (cell, 2)):
         rows = [{"name": name, "width": 1, "knn": first if i == 0 else cell} for i, name in enumerate(table.ROWS)]
-        outcome = table.result(rows, ("knn",), Vote(), about)
+        outcome = table.result(rows, chosen(collect(), "knn", {}), about)
         assert sum("NOT clearly better" in remark for remark in table.remarks(outcome)) == said
         assert table.remarks(outcome)[0].startswith("top-1 for label motion, one of 8 values: chance is 0.125")
 

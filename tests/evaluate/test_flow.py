@@ -25,6 +25,7 @@ from .fakes import DATA, Blocks, Stripes
 from .pairs import CONFIG, Shifts, Told, figure
 
 PAIRS = Shifts()
+SPEEDS = (10.0, 40.0)
 
 
 def part(source: Shifts = PAIRS) -> Part:
@@ -48,7 +49,7 @@ def test_measures_are_those_of_the_formulas():
     error = np.hypot(*(flow - truth.flow).numpy())
     parts = {EPE: known, "non-occluded": known & ~occluded, "occluded": known & occluded, "s0-10": known & (speed < 10)}
     parts |= {"s10-40": known & (speed >= 10) & (speed < 40), "s40+": known & (speed >= 40)}
-    found = measure(flow, truth)
+    found = measure(flow, truth, SPEEDS)
     assert list(found) == [*parts, OUTLIERS]
     for name, where in parts.items():
         assert found[name].pixels == where.sum() > 0
@@ -59,15 +60,15 @@ def test_measures_are_those_of_the_formulas():
 def test_an_outlier_is_off_by_pixels_and_by_a_share():
     true = torch.tensor([[[100.0, 50.0, 1.0, 1.0]], [[0.0] * 4]])
     flow = true + torch.tensor([[[4.0, 4.0, 2.9, 3.1]], [[0.0] * 4]])
-    assert measure(flow, Truth(true, torch.ones(1, 4, dtype=torch.bool)))[OUTLIERS] == Sum(2.0, 4)
+    assert measure(flow, Truth(true, torch.ones(1, 4, dtype=torch.bool)), SPEEDS)[OUTLIERS] == Sum(2.0, 4)
 
 
 def test_what_is_not_known_does_not_count():
     flow, truth = drawn()
     wild = torch.where(truth.known, flow, 1e9)
-    assert measure(wild, truth) == measure(flow, truth)
-    assert "occluded" not in measure(flow, truth._replace(occluded=None))
-    none = measure(flow, truth._replace(known=torch.zeros_like(truth.known)))
+    assert measure(wild, truth, SPEEDS) == measure(flow, truth, SPEEDS)
+    assert "occluded" not in measure(flow, truth._replace(occluded=None), SPEEDS)
+    none = measure(flow, truth._replace(known=torch.zeros_like(truth.known)), SPEEDS)
     with pytest.raises(DataError, match="known at none of their pixels"):
         tally([none])
 
@@ -91,12 +92,12 @@ def test_pixels_count_alike_and_not_pairs():
 
 def test_intervals_are_those_of_the_same_draws():
     pairs = [drawn(seed) for seed in range(9)]
-    best, other = (tally([measure(flow * scale, truth) for flow, truth in pairs]) for scale in (1.0, 1.5))
+    best, other = (tally([measure(flow * scale, truth, SPEEDS) for flow, truth in pairs]) for scale in (1.0, 1.5))
     found = score(other, best)
     assert found == score(other, best) and found["low"] < found["score"] < found["high"]
     assert found["pairs"] == 9 and 0 < found["ahead"]["low"] < found["score"] - score(best)["score"]
     assert score(best, best)["ahead"] == {"low": 0.0, "high": 0.0}
-    single = score(tally([measure(*pairs[0])]))
+    single = score(tally([measure(*pairs[0], SPEEDS)]))
     assert (single["low"], single["high"]) == (None, None)
 
 
@@ -105,7 +106,7 @@ def test_intervals_are_those_of_the_same_draws():
 
 def test_who_knows_the_truth_scores_nothing_and_who_says_nothing_the_mean_speed():
     answers = iter([PAIRS.truth(i).flow for i in range(4)])
-    read = flow_entry.compare(part(), {"knows": lambda frames: next(answers), "zero flow": nothing_moves})
+    read = flow_entry.compare(part(), {"knows": lambda frames: next(answers), "zero flow": nothing_moves}, SPEEDS)
     knows, zero = (score(own) for own in read.rows.values())
     assert knows["score"] == 0 and zero["score"] == 2.5 and knows["measures"][OUTLIERS]["score"] == 0
     assert zero["measures"][OUTLIERS]["score"] == 0.25 and zero["pixels"] == 4 * 15 * 16

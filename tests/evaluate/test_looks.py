@@ -7,10 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from jepakit import evaluate
+from jepakit.catalog import collect
 from jepakit.data.views import SideView, middle_view, side_views
 from jepakit.errors import ConfigError
 from jepakit.evaluate import entry, recorded
-from jepakit.evaluate.attentive import Probe, Settings, accuracy
+from jepakit.evaluate.attentive import Probe, accuracy
 from jepakit.evaluate.controls import pixel_tokens
 from jepakit.evaluate.features import Extracted, Reading, extract, raw_pixels, tokens
 
@@ -94,10 +95,10 @@ def test_the_mean_of_probabilities_counts():
     x[2, 1, 0, 1] = torch.nan
     part = Extracted(x, torch.tensor([0, 1, 0]), torch.arange(3))
     for batch_size in (1, 4, 100):
-        assert accuracy(First(), part, Settings(batch_size=batch_size)) == pytest.approx(2 / 3)
+        assert accuracy(First(), part, batch_size) == pytest.approx(2 / 3)
     mean = part._replace(x=x.mean(1))
-    assert accuracy(First(), mean, Settings()) == pytest.approx(1 / 3)  # the mean of logits would not tell
-    assert accuracy(First(), part._replace(x=x[:, 1]), Settings()) == pytest.approx(1 / 3)
+    assert accuracy(First(), mean, 128) == pytest.approx(1 / 3)  # the mean of logits would not tell
+    assert accuracy(First(), part._replace(x=x[:, 1]), 128) == pytest.approx(1 / 3)
 
 
 def test_views_lie_from_end_to_end():
@@ -123,7 +124,7 @@ def test_results_say_how_samples_were_looked_at(run, reels, capsys):  # noqa: F8
     plain, several = result(run, {"protocol": "knn"}), result(run, {"protocol": "all", "clips": 2, "views": 3})
     assert (plain["clips"], plain["views"]) == (1, 1) and "clips" not in plain["protocols"]["knn"]
     assert (several["clips"], several["views"]) == (2, 3)
-    assert all(several["protocols"][name]["clips"] == 2 for name in ("knn", "linear"))
+    assert all(several["protocols"][name]["clips"] == 2 for name in ("knn", "ridge"))
     assert "2 clips x 3 views of each sample: their features are averaged" in capsys.readouterr().out
     assert several["test"]["samples"] == several["rows"][0]["knn"]["test"] == 30  # videos, not clips
     assert len(several["rows"]) == 3 and several["rows"][0]["knn"]["score"] != plain["rows"][0]["knn"]["score"]
@@ -131,8 +132,8 @@ def test_results_say_how_samples_were_looked_at(run, reels, capsys):  # noqa: F8
 
 @pytest.mark.parametrize("across", [True, False])
 def test_an_attentive_probe_answers_for_all_views(run, reels, across, capsys):  # noqa: F811
-    words = {"protocol": "attentive", "clips": 2, "views": "3", "probe_across": across}
-    words |= {"probe_epochs": 1, "probe_lr": [3e-3]}
+    words = {"protocol": "attentive", "clips": 2, "views": "3", "across": across}
+    words |= {"epochs": 1, "lrs": [3e-3]}
     found = result(run, words)
     about = found["protocols"]["attentive"]
     assert (about["clips"], about["views"], about["across"]) == (2, 3, across)
@@ -155,7 +156,7 @@ def test_results_of_before_there_were_clips_stay_comparable(run, reels):  # noqa
         ({"clips": 2}, "clips=2: the data has one of each sample; data=video chooses several"),
         ({"clips": 0}, "above 0"),
         ({"views": "many"}, "views=many: it must be a whole number"),
-        ({"probe_across": "perhaps"}, "probe_across=perhaps: it must be true or false"),
+        ({"protocol": "attentive", "across": "perhaps"}, "across=perhaps: it must be true or false"),
         ({"clip": 2}, "did you mean 'clips'"),
     ],
 )
@@ -164,6 +165,7 @@ def test_mistakes_are_named(run, options, message):  # noqa: F811
         evaluate.command(run, options)
 
 
-def test_words_become_switches():
-    assert entry.read({"probe_across": "False"})[0].probe_across is False
-    assert entry.read({"probe_across": True})[0].probe_across is True
+@pytest.mark.parametrize("word", ["False", False])
+def test_words_become_switches(word):
+    _, (found,), _ = entry.read({"protocol": "attentive", "across": word}, collect())
+    assert found.settings.across is False
