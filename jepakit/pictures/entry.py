@@ -79,7 +79,7 @@ def audited(config: Mapping[str, Any], asked: Mapping[str, Any], out: Path | Non
     """
     batches = _batches(asked)
     grid = _grid(config, *view_shape(config["data"]))
-    masker, name = _masker(config, grid), config["masker"]["name"]
+    masker, name = masker_of(config, grid), config["masker"]["name"]
     draw(masker, name, grid, config["data"]["batch_size"])
     counts = refuse(f"masker {name!r}", audit, masker, grid, config["data"]["batch_size"], batches, config["seed"])
     out = out or _folder(config) / "audit.png"
@@ -120,7 +120,7 @@ def drawn(config: Mapping[str, Any], grid: Grid, count: int) -> list[Mask]:
     """
     batch = max(count, config["data"]["batch_size"])
     rng, who = generator(config["seed"], "pictures"), f"masker {config['masker']['name']!r}"
-    return [_first(mask, count) for mask in ask(who, _masker(config, grid), grid, batch, rng)]
+    return [_first(mask, count) for mask in ask(who, masker_of(config, grid), grid, batch, rng)]
 
 
 def _first(mask: Mask, count: int) -> Mask:
@@ -128,7 +128,8 @@ def _first(mask: Mask, count: int) -> Mask:
     return mask._replace(**cut)
 
 
-def _masker(config: Mapping[str, Any], grid: Grid) -> Masker:
+def masker_of(config: Mapping[str, Any], grid: Grid) -> Masker:
+    """The masker of a configuration, for a grid of tokens, without the rest of the model."""
     shape = view_shape(config["data"])
     return make("masker", config["masker"], grid=grid, channels=shape[0], view_shape=shape, batch_ratio=1.0)
 

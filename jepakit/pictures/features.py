@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -88,15 +89,35 @@ def _side(level: Float[Tensor, "B N D"], grid: Grid) -> int:
     return side if grid.t * side * side == level.shape[1] else 0
 
 
+class Basis(NamedTuple):
+    """What makes colours of tokens: their mean, three axes, and the values that are dark and bright."""
+
+    mean: Float[Tensor, "D"]
+    axes: Float[Tensor, "D d"]
+    low: Float[Tensor, "d"]
+    high: Float[Tensor, "d"]
+
+    @classmethod
+    def of(cls, tokens: Float[Tensor, "n D"]) -> "Basis":
+        """The first three principal components; an axis has no sign of its own: the longer tail is bright."""
+        flat = tokens.double()
+        mean = flat.mean(0)
+        flat = flat - mean
+        axes = torch.linalg.eigh(flat.T @ flat).eigenvectors.flip(1)[:, :3]
+        parts = flat @ axes
+        sign = parts.pow(3).sum(0).sign()
+        some = (parts * sign)[:: max(len(parts) // 100_000, 1)]
+        return cls(mean, axes * sign, *(torch.quantile(some, q / 100, dim=0) for q in (CUT, 100 - CUT)))
+
+    def __call__(self, tokens: Float[Tensor, "*n D"]) -> np.ndarray:
+        """``*n 3``, values 0 to 1."""
+        parts = (tokens.double() - self.mean) @ self.axes
+        scaled = ((parts - self.low) / (self.high - self.low).clamp_min(1e-12)).clamp(0, 1)
+        if scaled.shape[-1] < 3:  # fewer dimensions than colours
+            scaled = torch.nn.functional.pad(scaled, (0, 3 - scaled.shape[-1]))
+        return scaled.numpy()
+
+
 def colours(tokens: Float[Tensor, "B N D"]) -> np.ndarray:
     """``B N 3``: the first three principal components over all tokens, spread over 0 to 1."""
-    flat = tokens.flatten(0, 1).double()
-    flat = flat - flat.mean(0)
-    axes = torch.linalg.eigh(flat.T @ flat).eigenvectors.flip(1)[:, :3]
-    parts = flat @ axes
-    parts = parts * parts.pow(3).sum(0).sign()  # an axis has no sign of its own: the longer tail is bright
-    low, high = (torch.quantile(parts[:: max(len(parts) // 100_000, 1)], q / 100, dim=0) for q in (CUT, 100 - CUT))
-    scaled = ((parts - low) / (high - low).clamp_min(1e-12)).clamp(0, 1)
-    if scaled.shape[1] < 3:  # fewer dimensions than colours
-        scaled = torch.nn.functional.pad(scaled, (0, 3 - scaled.shape[1]))
-    return scaled.unflatten(0, tokens.shape[:2]).numpy()
+    return Basis.of(tokens.flatten(0, 1))(tokens)
