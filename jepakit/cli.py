@@ -76,6 +76,8 @@ def _help(verb: str, files: list[Path]) -> int:
     from jepakit.new import KINDS
 
     print(VERB_HELP[verb].replace("{kinds}", ", ".join(KINDS)), end="")
+    if verb == "eval":
+        _protocols(files)
     if verb == "train":
         from jepakit.catalog import collect
         from jepakit.optionfiles import GROUPS
@@ -87,27 +89,46 @@ def _help(verb: str, files: list[Path]) -> int:
     return 0
 
 
+def _protocols(files: list[Path]) -> None:
+    """The protocols, each with the first line of its file."""
+    from jepakit.catalog import collect
+    from jepakit.optionfiles import PROTOCOL
+
+    catalog = collect(files)
+    options = [catalog.get(PROTOCOL, name) for name in catalog.names(PROTOCOL)]
+    width = max(len(option.name) for option in options)
+    print()
+    for option in options:
+        first = option.file.read_text("utf-8").splitlines()[0] if option.file else ""
+        print(f"  {option.name:{width}}  {first.lstrip('# ')}")
+
+
 def _eval(argv: list[str], files: list[Path]) -> int:
     from jepakit import runs
     from jepakit.catalog import collect
     from jepakit.config import assignments
     from jepakit.strict import refuse_data_keys
 
-    given = assignments(argv)
+    several = [word for word in argv if word.startswith("protocol=") and "," in word and "[" not in word]
+    given = assignments([f"protocol=[{word.partition('=')[2]}]" if word in several else word for word in argv])
     if "run" not in given:
         raise ConfigError("eval needs a run: jepakit eval run=runs/... protocol=knn")
     run = runs.open_run(Path(str(given.pop("run"))))
     data = {key.partition(".")[2] or "name": given.pop(key) for key in list(given) if key.split(".")[0] == "data"}
     catalog = collect(files)
-    if given.get("protocol") != "flow":  # whose data are those of the branch that infers it
+    if "flow" not in str(given.get("protocol")):  # whose data are those of the branch that infers it
         refuse_data_keys(data, data.get("name", run.config["data"]["name"]), catalog)
     from jepakit import evaluate
 
-    return evaluate.command(run.folder, given | {"data": data})
+    return evaluate.command(run.folder, given | {"data": data}, files)
 
 
 def _show(argv: list[str], files: list[Path]) -> int:
-    what, rest = _one_of("show", ("config", "masks", "views", "curves", "flow"), argv)
+    what, rest = _one_of("show", ("config", "masks", "views", "curves", "flow", "predictions"), argv)
+    if what == "predictions":
+        from jepakit.pictures import predictions
+
+        return predictions.command(rest, files)
     audit, rest = _audit(what, rest)
     from jepakit.launch import arguments
 
@@ -226,10 +247,12 @@ VERBS: dict[str, Verb] = {
     "train": _elsewhere("jepakit.launch:train"),
     "eval": _eval,
     "compare": _elsewhere("jepakit.evaluate.compare:command"),
+    "health": _elsewhere("jepakit.health.entry:command"),
     "features": _elsewhere("jepakit.weights.features:command"),
     "inspect": _elsewhere("jepakit.weights.entry:inspect"),
     "import": _elsewhere("jepakit.weights.entry:import_"),
     "export": _elsewhere("jepakit.weights.entry:export"),
+    "report": _elsewhere("jepakit.pictures.report:command"),
     "show": _show,
     "plugins": _plugins,
     "data": _data,

@@ -46,7 +46,7 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
 
     word = words[-1]
     fixed = {
-        "show": ["config", "curves", "flow", "masks", "views"],
+        "show": ["config", "curves", "flow", "masks", "predictions", "views"],
         "data": ["check"],
         "new": list(KINDS),
         "plugins": ["--matrix", "--verbose"],
@@ -54,8 +54,14 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
     if verb in fixed and (len(words) == 1 or verb == "plugins"):
         return [each for each in fixed[verb] if each.startswith(word)]
     own = [each for each in OPTIONS.get(verb, ()) if each.startswith(word)]
-    if verb in ("train", "eval", "features", "export"):
+    if verb in ("train", "eval", "report", "features", "export", "health"):
         own += [each for run in runs.found() if (each := f"run={run}").startswith(word)]
+    if verb == "eval" and word.startswith("p"):
+        from jepakit.catalog import collect
+        from jepakit.optionfiles import PROTOCOL
+
+        names = ("all", *collect(files).names(PROTOCOL))
+        own += [each for name in names if (each := f"protocol={name}").startswith(word)]
     if verb == "compare":
         own += [str(run) for run in runs.found() if str(run).startswith(word)]
     composed = _composed(words[verb in fixed :], files) if verb in ("train", "show", "data") else []
@@ -68,10 +74,6 @@ OPTIONS = {
     "train": ("resume=auto",),
     "eval": (
         "run=",
-        "protocol=knn",
-        "protocol=linear",
-        "protocol=attentive",
-        "protocol=flow",
         *WHICH,
         "data.root=",
         "fit_root=",
@@ -79,6 +81,8 @@ OPTIONS = {
         "views=",
     ),
     "compare": ("published=", "out="),
+    "health": ("run=", "out=", "picture=false"),
+    "report": ("run=", "out=", "draw=false"),
     "features": ("run=", "file=", *WHICH, "data.root=", "out=", "pool=mean", "pool=none"),
     "inspect": ("recipe=", "heads=", "size=", "frames=", "--verbose"),
     "import": ("out=", "heads=", "predictor_heads=", "size=", "frames="),

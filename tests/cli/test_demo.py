@@ -51,8 +51,9 @@ def test_another_word_is_refused(asked):
 
 
 def test_scores_are_options_that_there_are():
+    from jepakit.catalog import collect
     from jepakit.evaluate.entry import read
 
     for recipe in ("demo", *demo.WORDS.values()):
         for options in demo.SCORES[recipe]:
-            read(options)
+            read(options, collect())

@@ -5,12 +5,14 @@ import sys
 
 import pytest
 
-VERBS = "there are: train, eval, compare, features, inspect, import, export, show, plugins, data, new, doctor, demo"
+VERBS = "there are: train, eval, compare, health, features, inspect, import, export, report, show, plugins, data, new, "
+VERBS += "doctor, demo"
+SHOWN = "there are: config, masks, views, curves, flow, predictions"
 LINES = {
     ("trian",): f"no verb 'trian' (did you mean 'train'?); {VERBS}",
     ("train", "seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, "
     "distance_weight, distance_levels, data, views, tokenizer, masker, encoder, predictor, anti_collapse, "
-    "branches, optim, trainer, start, logger, evaluate, published, recipe",
+    "branches, optim, trainer, start, logger, evaluate, health, published, recipe",
     ("train", "+optim.lrr=1"): "unknown key 'optim.lrr' (did you mean 'lr'?); known: lr, start_lr, final_lr, decay, "
     "warmup, stretch, weight_decay, betas, eps, momentum, clip, clip_each, clip_after",
     ("train", "seed=one"): "seed: Value 'one' of type 'str' could not be converted to Integer",
@@ -29,7 +31,7 @@ LINES = {
     ("train", "seed=1,2"): "seed=1,2 is several values: add -m to try each, or write [...] for a list",
     ("train", "--cfg", "job", "+seeed=1"): "unknown key 'seeed' (did you mean 'seed'?); known: seed, run, distance, "
     "distance_weight, distance_levels, data, views, tokenizer, masker, encoder, predictor, anti_collapse, "
-    "branches, optim, trainer, start, logger, evaluate, published, recipe",
+    "branches, optim, trainer, start, logger, evaluate, health, published, recipe",
     ("train", "--fog"): "unrecognized arguments: --fog; see jepakit train --help",
     ("train", "--config-name", "x"): "--config-name has no place here: choose with recipe=NAME or --config-dir DIR",
     ("train", "--plugin"): "--plugin needs a file: --plugin my_masker.py",
@@ -37,8 +39,8 @@ LINES = {
     ("eval",): "eval needs a run: jepakit eval run=runs/... protocol=knn",
     ("eval", "run=x", "+protocol=knn"): "+protocol=knn has no place here: write protocol=VALUE",
     ("eval", "run=nowhere"): "run=nowhere: there is no run; there are no runs yet",
-    ("show",): "show what?; there are: config, masks, views, curves, flow",
-    ("show", "mask"): "show knows no 'mask' (did you mean 'masks'?); there are: config, masks, views, curves, flow",
+    ("show",): f"show what?; {SHOWN}",
+    ("show", "mask"): f"show knows no 'mask' (did you mean 'masks'?); {SHOWN}",
     ("plugins", "--verbos"): "plugins knows no '--verbos' (did you mean '--verbose'?); there are: --verbose, --matrix "
     "[kind=name ...]",
     ("plugins", "--matrix", "maskr=x"): "the matrix has no 'maskr' (did you mean 'masker'?); it has: data, tokenizer, "

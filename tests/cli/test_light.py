@@ -41,7 +41,7 @@ def completed(root, *lines: str) -> list[list[str]]:
 
 
 def test_help_of_every_verb(root):
-    verbs = ["train", "eval", "show", "plugins", "data", "new", "doctor", "demo"]
+    verbs = ["train", "eval", "report", "show", "plugins", "data", "new", "doctor", "demo"]
     for verb, said in zip(verbs, answers(root, *(([verb, "--help"], "") for verb in verbs)), strict=True):
         assert said.startswith(f"usage: jepakit {verb}")
 
@@ -94,6 +94,7 @@ WORLDS = [
 ]
 VIDEO = [
     "data=image_vjepa21",
+    *(f"data=maps{each}" for each in ("", "_ade20k", "_cityscapes", "_kitti")),
     "data=pairs",
     "data=shelf",
     *(f"data=video{each}" for each in ("", "_short", "_vjepa", "_vjepa2", "_vjepa2_64f")),
@@ -101,12 +102,12 @@ VIDEO = [
 COMPLETIONS = {
     "jepakit tr": ["train"],
     "jepakit ": list(VERBS),
-    "jepakit show ": ["config", "curves", "flow", "masks", "views"],
+    "jepakit show ": ["config", "curves", "flow", "masks", "predictions", "views"],
     "jepakit new ma": ["masker"],
     "jepakit data ": ["check"],
     "jepakit plugins --": ["--matrix", "--verbose"],
     "jepakit train rec": ["recipe="],
-    f"jepakit train --plugin {STUB} data=": ["data=folder", *VIDEO, *WORLDS],
+    f"jepakit train --plugin {STUB} data=": ["data=clevr", "data=folder", *VIDEO, *WORLDS],
     f"jepakit --plugin {STUB} train masker=s": ["masker=stripes"],
     f"jepakit train --plugin {STUB} masker=stripes masker.w": ["masker.way=", "masker.width="],
     "jepakit train masker.targ": ["masker.target_aspect=", "masker.target_scale=", "masker.targets="],
@@ -118,7 +119,8 @@ COMPLETIONS = {
     "jepakit show config encoder=vit_h": ["encoder=vit_huge"],
     "jepakit export to=": ["to=hf", "to=hf_vjepa2", "to=meta", "to=safetensors", "to=timm", "to=vjepa", "to=vjepa2"],
     "jepakit features po": ["pool=mean", "pool=none"],
-    "jepakit eval pr": ["protocol=attentive", "protocol=flow", "protocol=knn", "protocol=linear"],
+    "jepakit eval protocol=l": ["protocol=linear", "protocol=linear_ijepa", "protocol=logistic", "protocol=lowshot"]
+    + [f"protocol=lowshot_{kind}" for kind in ("10", "5shot")],
     "jepakit train --plugin nowhere.py ": [],
 }
 
@@ -136,3 +138,9 @@ def test_every_recipe_completes(root):
     from jepakit.catalog import collect
 
     assert completed(root, "jepakit train recipe=") == [[f"recipe={name}" for name in collect().names("recipe")]]
+
+
+def test_a_verdict_needs_no_torch(root, tmp_path):
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "loss": 1.0, "rank": 9.0, "std": 0.5}\n')
+    assert ": healthy\n" in light(root, "health", f"run={tmp_path}", "picture=false")

@@ -37,11 +37,12 @@ def test_eval(cli, asked):
     cli("train", "run=r", "recipe=base", "data.root=/x", *OWN)
     assert cli("eval", "run=r", "protocol=linear", "data.batch_size=8", "data.root=/y", "fit_root=/z").code == 0
     options = {"protocol": "linear", "fit_root": "/z", "data": {"batch_size": 8, "root": "/y"}}
-    assert asked == [(Path("r"), options)]
+    assert asked == [(Path("r"), options, [])]
     said = cli("eval", "run=r", "data.rot=/y")
     assert said.code == 2 and said.err.startswith("jepakit: error: unknown key 'data.rot' (did you mean 'root'?)")
     assert cli("eval", "run=r", "data=folder", "data.root=/y").code == 0
-    assert asked[-1] == (Path("r"), {"data": {"name": "folder", "root": "/y"}})
+    assert asked[-1] == (Path("r"), {"data": {"name": "folder", "root": "/y"}}, [])
+    assert cli("eval", "run=r", "protocol=knn,linear").code == 0 and asked[-1][1]["protocol"] == ["knn", "linear"]
 
 
 def test_show_masks(cli, asked):

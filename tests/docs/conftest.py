@@ -4,7 +4,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +96,7 @@ def files(run: Callable[..., None], jepakit: Callable) -> Callable[[list[str]], 
 def untrained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """The configurations of all that would have been trained; data is opened, and evaluations are read, for real."""
     from jepakit import evaluate
+    from jepakit.catalog import collect
     from jepakit.data import open_source
     from jepakit.evaluate.entry import read
 
@@ -106,8 +107,8 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         trained.append(config)
         return 0
 
-    def command(run: Path, options: dict[str, Any]) -> int:
-        assert read(options)
+    def command(run: Path, options: dict[str, Any], files: Sequence[Path] = ()) -> int:
+        assert read(options, collect(files))
         return 0
 
     monkeypatch.setitem(sys.modules, "jepakit.train", SimpleNamespace(run=run))
@@ -142,9 +143,11 @@ def _real(word: str, here: Path) -> str:
 
 
 def _folder(path: str, here: Path) -> Path:
-    if not path.startswith("/videos"):
+    if not path.startswith(("/videos", "/maps")):
         return here / "images" / ("val" if path.endswith("val") else "train")
-    from tests.data.make import videos
+    from tests.data.make import mapped, videos
 
     folder = here / path.lstrip("/")
+    if path.startswith("/maps"):
+        return folder if folder.exists() else mapped(folder)
     return folder if folder.exists() else videos(folder, classes=("walk", "run"), each=1)

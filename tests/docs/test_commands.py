@@ -20,7 +20,7 @@ def test_command_runs(where, jepakit, run, files, untrained):
     words = shlex.split(LINES[where], comments=True)
     if "recipe=" not in LINES[where]:
         for name in re.findall(r"(?:run=| )runs/(\w+)", LINES[where]):
-            run(name, trained=words[1] in ("features", "export"))
+            run(name, trained=words[1] in ("features", "export") or "predictions" in words)
     files(words)
     done = jepakit(LINES[where])
     assert done.code == (1 if words[1] == "inspect" else 0), done.said  # what is inspected here is no ViT-H

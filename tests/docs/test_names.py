@@ -9,7 +9,7 @@ import pytest
 from jepakit import hookspecs, runs
 from jepakit.catalog import Catalog
 from jepakit.cli import VERBS
-from jepakit.optionfiles import GROUPS
+from jepakit.optionfiles import GROUPS, PROTOCOL
 from jepakit.plugins import OWN, discover
 from tests.docs.pages import ARCHITECTURE, README, ROOT, blocks, code, table
 from tests.docs.tables import generated, own_pages, split
@@ -55,7 +55,7 @@ def test_kind_has_a_contract(kind):
 def test_components_and_variants_are_named():
     found = discover()
     options = [each for each in Catalog(found).options.values() if each.plugin in (OWN, *PAGES_OF, "data")]
-    assert {each.group for each in options} == {*GROUPS, "recipe"}
+    assert {each.group for each in options} == {*GROUPS, "recipe", PROTOCOL}
     for each in options:
         pages = [README, *([PAGES_OF[each.plugin]] if each.plugin in PAGES_OF else [])]
         assert any(named(each.name, code(page)) for page in pages), f"{each.group}={each.name} is on no page"
