@@ -75,7 +75,8 @@ def _lowshot(name: str, stamp: dict[str, Any], rows: list[dict[str, Any]]) -> li
 
 def _finetune(name: str, stamp: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     cell = rows[0][name]
-    head = f"{name}: {cell['fit']:,} labels, {cell['steps']:,} steps of at most {stamp['batch_size'] * stamp['accumulate']}"
+    batch = stamp["batch_size"] * stamp["accumulate"]
+    head = f"{name}: {cell['fit']:,} labels, {cell['steps']:,} steps of at most {batch}"
     return [head, *(_chosen(name, row["name"], row[name]) for row in rows)]
 
 
