@@ -115,6 +115,8 @@ def _eval(argv: list[str], files: list[Path]) -> int:
         raise ConfigError("eval needs a run: jepakit eval run=runs/... protocol=knn")
     run = runs.open_run(Path(str(given.pop("run"))))
     data = {key.partition(".")[2] or "name": given.pop(key) for key in list(given) if key.split(".")[0] == "data"}
+    if "root" in data and "root" not in run.config["data"]:
+        data = {"name": "folder", **data}
     catalog = collect(files)
     if "flow" not in str(given.get("protocol")):  # whose data are those of the branch that infers it
         refuse_data_keys(data, data.get("name", run.config["data"]["name"]), catalog)

@@ -61,8 +61,10 @@ def divide(
     own = open_source(config["data"])
     test = open_source(override(config, given)) if given else held_out(own)
     whose = "the data given" if given else "the run's held-out data"
-    if test is None or (same(test, own) and not fit_root):
+    if test is None:
         return _one(own, "the run's own training data, which has no held-out part", label, limit, names_of)
+    if same(test, own) and not fit_root:  # the same samples, though what is drawn in them may be given anew
+        return _one(test, f"{whose}, which is the run's own training data", label, limit, names_of)
     names = names_of(test, label)
     unseen = held_out(test) if given.get("name", config["data"]["name"]) != config["data"]["name"] else None
     if unseen is not None and not fit_root:

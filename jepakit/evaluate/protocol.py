@@ -91,6 +91,8 @@ def chosen(catalog: Catalog, words: Any, given: Mapping[str, Any]) -> list[Proto
     Raises ConfigError for a name that there is not, a file that is not whole, and a setting that none of them has.
     """
     names = [name for word in listed(words) for name in SETS.get(word, (word,))]
+    if not names:
+        raise ConfigError(f"protocol= needs a name: {', '.join(catalog.names(PROTOCOL))}, or all")
     found = [load(catalog, name) for name in dict.fromkeys(names)]
     known = {key: None for each in found for key in keys(each)}
     for key in given:
@@ -104,7 +106,7 @@ def chosen(catalog: Catalog, words: Any, given: Mapping[str, Any]) -> list[Proto
 
 def listed(words: Any) -> list[str]:
     """``knn,linear`` or ``[knn, linear]`` as a list."""
-    each = words.strip("[]").split(",") if isinstance(words, str) else words
+    each = words.strip("[]").split(",") if isinstance(words, str) else words or ()
     return [str(word).strip() for word in each if str(word).strip()]
 
 
@@ -195,7 +197,7 @@ def typed(key: str, value: Any, wanted: Any) -> Any:
         return typed(key, value, next(each for each in inner if each is not type(None)))
     if origin is tuple:
         words = value.strip("[]()").split(",") if isinstance(value, str) else value
-        words = words if isinstance(words, list | tuple) and words else [words]
+        words = words if isinstance(words, list | tuple) and (words or inner[0] is str) else [words]
         return tuple(typed(key, word.strip() if isinstance(word, str) else word, inner[0]) for word in words)
     if origin is Literal:
         if value not in inner:

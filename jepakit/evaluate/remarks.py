@@ -53,7 +53,7 @@ def _strength(name: str, stamp: dict[str, Any], rows: list[dict[str, Any]]) -> l
 def _probe(name: str, stamp: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     said = [_chosen(name, each["name"], each[name]) for each in rows]
     steps = rows[0][name].get("steps", FEW_STEPS)
-    few = f"{name}: only {steps} steps: its batch is too large for this data, protocol=linear has the same heads"
+    few = f"{name}: only {steps} steps: heads are hardly trained; set a smaller batch_size, or more epochs"
     return [few, *said] if steps < FEW_STEPS else said
 
 
@@ -98,7 +98,7 @@ def _chosen(protocol: str, name: str, cell: dict[str, Any]) -> str:
 
 
 FEW_STEPS = 500
-"""Steps below which a linear probe of a large batch has hardly begun."""
+"""Steps below which a probe has hardly begun."""
 
 HEAD = {
     "layer": {"last": "the last layer", "last4": "the last layers"},

@@ -37,6 +37,13 @@ def test_another_setting_of_the_same_source(config):
     assert len(division.fit.rows) == 30 and division.fit.source is not division.test.source
 
 
+def test_what_is_drawn_anew_in_the_runs_own_samples_is_what_is_scored():
+    config = resolve([*PARTS, "anti_collapse=ema", "data.size=32", "data.length=300", "data.things=1"])
+    division = divide(config, {"things": 4}, None, "count", None)
+    assert division.classes == 5 and len({division.fit.source[i][1]["count"] for i in range(300)}) == 4
+    assert "the data given, which is the run's own training data" in division.fit.text
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -71,6 +71,8 @@ def test_files_that_are_not_whole_are_refused(tmp_path, text, said):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ({"protocol": ""}, "protocol= needs a name: attentive, "),
+        ({"protocol": []}, "protocol= needs a name"),
         ({"protocol": "lineer"}, "no protocol 'lineer' .did you mean 'linear'"),
         ({"protocol": "mine.yaml"}, "there is no such file"),
         ({"protocol": "knn", "alphas": 1}, "unknown option 'alphas'.*for protocol=knn also: layer, k, temperature"),
