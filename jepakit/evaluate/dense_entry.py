@@ -9,11 +9,10 @@ from torch import Tensor, nn
 
 from jepakit.data.views import alone
 from jepakit.device import pick_device
-from jepakit.errors import DataError, nearest
-from jepakit.evaluate import table
+from jepakit.evaluate import cache, table
 from jepakit.evaluate.data import Division, divide
 from jepakit.evaluate.dense import Dense
-from jepakit.evaluate.dense_read import read
+from jepakit.evaluate.dense_read import Kept, always, mapped, read
 from jepakit.evaluate.entry import Asked
 from jepakit.evaluate.features import Reading
 from jepakit.evaluate.probes import Models, about, data_of, live, loaded, shown
@@ -54,12 +53,7 @@ def map_of(asked: Asked) -> str:
 
 def names_of(source: Source, name: str) -> tuple[str, ...]:
     """The classes of a map, none of one of numbers. Raises DataError where the source has no such map."""
-    known: Any = getattr(source, "maps", {})
-    if name not in known:
-        place = source.describe(0) if len(source) else "empty"
-        there = f"its maps: {', '.join(known)}" if known else "data=world and data=maps have some"
-        raise DataError(f"the data has no map {name!r}{nearest(name, known)} (first sample: {place}); {there}")
-    return known[name] or (f"{type(source).__name__}, in its own unit",)  # depths of two sources are not alike
+    return mapped(source, name) or (f"{type(source).__name__}, in its own unit",)  # depths of two sources are not alike
 
 
 def scored(asked: Asked, models: Models, data: Opened) -> dict[str, Any]:
@@ -69,10 +63,11 @@ def scored(asked: Asked, models: Models, data: Opened) -> dict[str, Any]:
     reading = Reading(config["data"], device, o.precision, name, o.memory, clips=o.clips, alone=alone(config))
     rows, skipped, ends = [], ((), ()), []
     for row, (backbone, control) in _rows(models).items():
+        kept = _kept(asked, backbone, protocol.settings.levels, backbone is models.trained)
         if not asked.during:
             print(f"{row}: reading {len(division.fit.rows):,} + {len(division.test.rows):,} samples", file=sys.stderr)
         levels = protocol.settings.levels
-        ends = [read(backbone.to(device), part, reading, name, levels, control) for part in division[:2]]
+        ends = [read(backbone.to(device), part, reading, name, levels, control, kept) for part in division[:2]]
         cell = protocol.score(*ends, division.classes, protocol.settings, device, data.told.setdefault(row, []))
         rows.append({"name": row, "width": ends[0].tokens.shape[-1], protocol.name: cell})
         skipped = ends[0].skipped, ends[1].skipped
@@ -82,6 +77,15 @@ def scored(asked: Asked, models: Models, data: Opened) -> dict[str, Any]:
     data.test[:] = ends[1:]
     outcome = table.result(rows, [protocol], about(models, division, asked) | {"label": name})
     return outcome | data_of(asked, division, *skipped)
+
+
+def _kept(asked: Asked, backbone: nn.Module, levels: str, trained: bool) -> Kept:
+    """Tokens are kept in the run's folder, but those of weights that change all the time."""
+    limit = 0.0 if trained and asked.during else asked.options.cache
+    if not limit:
+        return always
+    folder, own = cache.Cache(asked.run / "evaluate" / "features", limit), cache.weights(backbone)
+    return lambda part, reading, compute: folder(cache.key(f"tokens of {levels}", part, reading, own), compute)
 
 
 def _rows(models: Models) -> dict[str, tuple[nn.Module, bool]]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from jepakit.errors import ConfigError, DataError, nearest
 from jepakit.evaluate.controls import pixel_tokens
 from jepakit.evaluate.data import Part
 from jepakit.evaluate.dense import Dense, Levels
-from jepakit.evaluate.features import WORKERS_PAY, Reading, collect, levels_of, represented, undisturbed
+from jepakit.evaluate.features import WORKERS_PAY, Extracted, Reading, collect, levels_of, represented, undisturbed
 from jepakit.protocols import Source
 from jepakit.types import Grid
 
@@ -29,8 +30,23 @@ NUMBERS = torch.int16
 """Classes are kept so."""
 
 
+Kept = Callable[[Part, Reading, Callable[[], Extracted]], Extracted]
+"""Gives tokens of a part that were read before, else what the function reads."""
+
+
+def always(part: Part, reading: Reading, compute: Callable[[], Extracted]) -> Extracted:
+    """Nothing is kept."""
+    return compute()
+
+
 def read(
-    backbone: nn.Module, part: Part, reading: Reading, name: str, levels: Levels = "all", control: bool = False
+    backbone: nn.Module,
+    part: Part,
+    reading: Reading,
+    name: str,
+    levels: Levels = "all",
+    control: bool = False,
+    kept: Kept = always,
 ) -> Dense:
     """Tokens of the last layer and maps ``name`` of the samples of a part; of clips those of the tubelet in the middle.
 
@@ -45,25 +61,34 @@ def read(
     maps, index, bad = _maps(part, reading, name, look.frame)
     plain = reading._replace(label=None, memory=math.inf)
     with undisturbed(backbone):
-        found = look.control(part.source, plain, index) if control else collect(look, part.source, plain, index)
+        if control:
+            found = look.control(part.source, plain, index)
+        else:
+            found = kept(part._replace(rows=index), plain, lambda: collect(look, part.source, plain, index))
     place = {number: row for row, number in enumerate(index.tolist())}
-    kept = torch.tensor([place[number] for number in found.index.tolist()])
-    maps = maps if len(kept) == len(maps) else maps[kept]
+    there = torch.tensor([place[number] for number in found.index.tolist()])
+    maps = maps if len(there) == len(maps) else maps[there]
     return Dense(
         look.middle(found.x), (look.grid.h, look.grid.w), maps, found.index, (*bad, *found.skipped), look.frame
     )
 
 
-def refuse(source: Source, reading: Reading, name: str) -> None:
-    """Raise DataError for data without maps ``name``, and ConfigError for several looks at a sample."""
+def mapped(source: Source, name: str) -> tuple[str, ...] | None:
+    """The classes of a map, None of one of numbers. Raises DataError where the source has no such map."""
     known: Any = getattr(source, "maps", {})
     if name not in known:
         place = source.describe(0) if len(source) else "empty"
         there = f"its maps: {', '.join(known)}" if known else "data=world and data=maps have some"
         raise DataError(f"the data has no map {name!r}{nearest(name, known)} (first sample: {place}); {there}")
-    if len(known[name] or ()) > torch.iinfo(NUMBERS).max:
+    return known[name]
+
+
+def refuse(source: Source, reading: Reading, name: str) -> None:
+    """Raise DataError for data without maps ``name``, and ConfigError for several looks at a sample."""
+    known = mapped(source, name)
+    if len(known or ()) > torch.iinfo(NUMBERS).max:
         raise DataError(
-            f"{len(known[name]):,} classes, more than the {torch.iinfo(NUMBERS).max:,} that there is room for"
+            f"{len(known or ()):,} classes, more than the {torch.iinfo(NUMBERS).max:,} that there is room for"
         )
     if reading.looks > 1:
         raise ConfigError(

@@ -13,7 +13,7 @@ from jepakit.data import BadSample
 from jepakit.data.views import side_views
 from jepakit.data.world import World
 from jepakit.errors import ConfigError, DataError
-from jepakit.evaluate import dense, depth, segment
+from jepakit.evaluate import cache, dense, depth, segment
 from jepakit.evaluate.data import Part
 from jepakit.evaluate.dense import Dense
 from jepakit.evaluate.dense_read import read
@@ -314,6 +314,22 @@ def test_tokens_and_maps_are_of_the_same_samples():
     assert found.skipped == ("flag 2: no map", "flag 5: no picture")
     cell = segment.segment(found, found, 5, dataclasses.replace(SEGMENT, steps=200, lrs=(0.3,)))
     assert 0.2 < cell["score"] <= 1
+
+
+def test_tokens_that_were_read_for_one_map_serve_another(tmp_path):
+    folder, calls = cache.Cache(tmp_path, 1.0), []
+
+    def kept(part, reading, compute):
+        return folder(cache.key("tokens", part, reading, ""), lambda: (calls.append(1), compute())[1])
+
+    first, again, other = (
+        read(Means(), whole(Flags()), READING, n, kept=kept) for n in ("segment", "segment", "depth")
+    )
+    assert len(calls) == 1 and torch.equal(first.tokens, again.tokens) and torch.equal(first.tokens, other.tokens)
+    assert torch.equal(first.tokens, read(Means(), whole(Flags()), READING, "segment").tokens)
+    assert torch.equal(first.maps, again.maps) and other.maps.dtype == torch.float32
+    read(Means(), whole(Flags(bad=(2,))), READING, "segment", kept=kept)
+    assert len(calls) == 2
 
 
 @pytest.mark.parametrize(("frames", "tubelet", "frame"), [(8, 2, 4), (6, 2, 2), (5, 1, 2), (4, 4, 1)])
