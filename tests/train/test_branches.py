@@ -275,6 +275,11 @@ def test_what_is_wrong_is_said_with_its_place(override):
     assert REFUSED[override] in str(caught.value), caught.value
 
 
+def test_a_rate_that_would_be_a_share_of_nothing():
+    with pytest.raises(ConfigError, match="branches.there.lr=0.1 has no effect beside optim.lr=0"):
+        settings(*OWN, "branches.there.lr=0.1", "optim.lr=0", "optim.start_lr=0", "optim.final_lr=0")
+
+
 def test_a_branch_that_cannot_be_built_says_which_it_is(tmp_path):
     with pytest.raises(ConfigError, match="^branch there: tokenizer 'patch': a clip of 1 x 18 x 18"):
         build(settings("branches.there.data.size=18"))
