@@ -70,7 +70,9 @@ def check(config: Mapping[str, Any], catalog: Catalog, complete: bool = True) ->
     for name, branch in result["branches"].items():
         _check_like(name, branch["like"], result["branches"])
         if branch["lr"] is not None and not result["optim"]["lr"]:
-            raise ConfigError(f"branches.{name}.lr={branch['lr']:g} has no effect beside optim.lr=0: it is a share of it")
+            raise ConfigError(
+                f"branches.{name}.lr={branch['lr']:g} has no effect beside optim.lr=0: it is a share of it"
+            )
     for name, each in branches(result).items():
         with told(name):
             _refuse_values(each)
