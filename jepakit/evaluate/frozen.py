@@ -22,7 +22,7 @@ from jepakit.evaluate.protocol import positive
 Layer = Literal["last", "last4"]
 """The mean patch token of the last layer, or those of the last four, one after the other."""
 
-POOLED = {"pooling": "mean over patch tokens", "measure": "top-1"}
+POOLED = {"pooling": "mean over patch tokens", "measure": "top-1", "augmentation": "none"}
 
 
 class Vote(NamedTuple):

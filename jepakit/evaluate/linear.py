@@ -45,7 +45,7 @@ class Settings:
     momentum: float
     held_out: float
     seed: int
-    FACTS: ClassVar[dict[str, Any]] = POOLED | {"augmentation": "none"}
+    FACTS: ClassVar[dict[str, Any]] = POOLED
 
     def __post_init__(self) -> None:
         positive(self, "lrs", "lr_batch", "batch_size", "epochs", "decay_every")
