@@ -15,6 +15,10 @@ from jepakit.health.learning import BEHIND, LONG, behind, few_samples, free, lon
 JUMP = 10.0
 """A gradient's norm jumps where it is so many times the median of those before it."""
 
+FAR = 0.25
+"""Share of the parameters' norm that what learns went away from its teacher: beyond it steps were long, whoever
+followed."""
+
 BATCH, MOMENTUM, END = 64, (0.99, 0.9995), 0.4
 """What is suggested: samples a step, a teacher's momentum at start and end, and the end of a weight decay."""
 
@@ -55,8 +59,13 @@ def _kind(lines: Sequence[Line]) -> str:
         "EMA too fast": (behind(lines) or BEHIND) < BEHIND,
         "mask too hard": shown_too_little(lines),
     }
-    fallback = "EMA too fast" if answers_fell(lines) else "learning rate too high"
+    fallback = "EMA too fast" if answers_fell(lines) and farthest(lines) <= FAR else "learning rate too high"
     return next((kind for kind, true in told.items() if true), fallback)
+
+
+def farthest(lines: Sequence[Line]) -> float:
+    """The farthest that a teacher was from what learns, over its norm; 0 where the log knows of none."""
+    return max(values_of(lines, "teacher_distance"), default=0.0)
 
 
 def jump(lines: Sequence[Line]) -> str:
@@ -92,6 +101,8 @@ def _long(kind: str, lines: Sequence[Line], config: Mapping[str, Any]) -> Cause:
     optim, strategies, length = config.get("optim") or {}, config.get("anti_collapse") or {}, longest(lines)
     evidence = [each for each in (jump(lines),) if each]
     evidence += [f"one was {length:.2g} of the parameters' norm"] if length > LONG else []
+    went = farthest(lines)
+    evidence += [f"what learns went {went:.0%} of its norm away from its teacher"] if went > FAR else []
     said = f"steps are too long: {' and '.join(evidence)}" if evidence else "steps are too long"
     if lines and not evidence and not penalties(lines[-1]) and "target_grad" in lines[-1]:
         said = f"the answers still differ, what learns from them does not{_named(strategies)}: {said}"

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from jepakit.health.collapse import penalties
-from jepakit.health.verdict import verdict
+from jepakit.health.verdict import ILL, verdict
 from jepakit.health.watch import Watch
 
 
@@ -39,6 +39,13 @@ FLAT = {"rank": 6.0, "target_rank": 6.0}
 
 APART = [line(std=0.5, target_std=0.1, target_grad=1.0, parts=PENALTIES)] * 5
 """The context's features are held up; those of whole views are all alike."""
+
+
+@pytest.mark.parametrize(("away", "kind"), [(0.05, "EMA too fast"), (0.7, "learning rate too high")])
+def test_a_teacher_that_is_far_away_did_not_follow_too_quickly(away, kind):
+    found = verdict([line(**BOTH, teacher_distance=away, step_length=0.005)] * 5)
+    assert found.word in ILL and found.kind == kind
+    assert ("70% of its norm away" in found.cause) == (away > 0.5)
 
 
 @pytest.mark.parametrize(
