@@ -107,6 +107,7 @@ def _eval(argv: list[str], files: list[Path]) -> int:
     from jepakit import runs
     from jepakit.catalog import collect
     from jepakit.config import assignments
+    from jepakit.evaluate.protocol import kinds
     from jepakit.strict import refuse_data_keys
 
     several = [word for word in argv if word.startswith("protocol=") and "," in word and "[" not in word]
@@ -118,7 +119,7 @@ def _eval(argv: list[str], files: list[Path]) -> int:
     if "root" in data and "root" not in run.config["data"]:
         data = {"name": "folder", **data}
     catalog = collect(files)
-    if "flow" not in str(given.get("protocol")):  # whose data are those of the branch that infers it
+    if "flow" not in kinds(catalog, given.get("protocol", "all")):  # whose data are those of the branch that infers it
         refuse_data_keys(data, data.get("name", run.config["data"]["name"]), catalog)
     from jepakit import evaluate
 

@@ -56,7 +56,7 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
     own = [each for each in OPTIONS.get(verb, ()) if each.startswith(word)]
     if verb in ("train", "eval", "report", "features", "export", "health"):
         own += [each for run in runs.found() if (each := f"run={run}").startswith(word)]
-    if verb == "eval" and word.startswith("p"):
+    if verb == "eval":
         from jepakit.catalog import collect
         from jepakit.optionfiles import PROTOCOL
 

@@ -123,6 +123,11 @@ class Branched(nn.Module):
             strategy.after_step(self.backbone, step)
 
 
+def figures_of(model: Jepa | Branched) -> dict[str, Jepa]:
+    """The figure of each branch of a run's model; of a run without branches its only one, without a name."""
+    return dict(model.figures) if isinstance(model, Branched) else {"": model}
+
+
 class Once:
     """A backbone for the length of one step: what was encoded is not encoded again, with gradients or without."""
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from jepakit.evaluate.features import Extracted, split
 from jepakit.evaluate.frozen import cell, check
-from jepakit.evaluate.protocol import positive
+from jepakit.evaluate.protocol import not_negative, positive
 from jepakit.seeds import generator
 
 HEAD_WIDTH = 64
@@ -56,8 +56,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         positive(self, "depth", "heads", "epochs", "batch_size", "lrs")
-        if min(self.weight_decays) < 0:
-            raise ValueError(f"weight_decays={list(self.weight_decays)}: they must not be below 0")
+        not_negative(self, "weight_decays")
 
     @property
     def grid(self) -> list[tuple[float, float]]:

@@ -9,6 +9,7 @@ from jepakit.evaluate import sheet
 from jepakit.evaluate.differences import differences
 from jepakit.evaluate.published import beside, of_recipe
 from jepakit.evaluate.recorded import SPEED, Kind, Recorded, Score, read
+from jepakit.evaluate.remarks import as_good
 from jepakit.evaluate.sheet import Part, Sheet, text
 
 OPTIONS = ("published", "protocol", "out")
@@ -158,18 +159,9 @@ def _cautions(title: str, found: Sequence[Recorded], scores: Sequence[Score | No
     for run, score in zip(found, scores, strict=True):
         if score and score.step < run.log.get("step", 0):
             said.append(f"{title}: {run.name} was scored at step {score.step:,}, and went on to {run.log['step']:,}")
-        if score and any(_overlaps(score, control) for control in score.controls.values()):
+        if score and any(as_good(score.trained, control, _lower(score)) for control in score.controls.values()):
             weak.append(run.name)
     return said + ([f"{title}: NOT clearly better than a control: {', '.join(weak)}"] if weak else [])
-
-
-def _overlaps(score: Score, control: Mapping[str, Any]) -> bool:
-    """Whether a control is as good, as far as the intervals tell; of an error that of the difference."""
-    if _lower(score):
-        ahead = control.get("ahead", {}).get("low")
-        return ahead is not None and ahead <= 0
-    low, high = score.trained.get("low"), control.get("high")
-    return low is not None and high is not None and low <= high
 
 
 def _lower(score: Score) -> bool:

@@ -1,11 +1,11 @@
-"""What the dense probes ``segment`` and ``depth`` share: samples with tokens and maps, linear heads, intervals.
+"""What the dense probes ``segment`` and ``depth`` share: samples with tokens and maps, linear heads.
 
 A probe is one linear layer on each token, whose answers are brought to the size of the map by bilinear interpolation,
 as in DINOv2 (arXiv 2304.07193, section 7.4). Pictures are looked at as in every evaluation, once and centred, and maps
 are cut alike: scores are of the view's pixels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -14,14 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from jepakit.errors import DataError
-from jepakit.seeds import generator
 
 Levels = Literal["all", "finest", "last"]
 """What is read of a pyramid: all levels at the places of the finest, one after the other in a token; or one alone."""
-RESAMPLES, LEVEL = 1000, 0.95
-"""Of the bootstrap over test samples, and the share of its outcomes that an interval holds."""
-TOGETHER = 50
-"""Resamples that are computed at once."""
 ROOM = 1 << 26
 """Most numbers of answers that are held at once while a probe learns or is asked."""
 CHUNK = 16
@@ -124,22 +119,3 @@ def check(fit: Dense, test: Dense) -> None:
 def known(maps: Shaped[Tensor, "*n"]) -> Bool[Tensor, "*n"]:
     """Where a map says something."""
     return ~maps.isnan() if maps.is_floating_point() else maps >= 0
-
-
-def interval(sums: Float[Tensor, "n K"], measure: Callable[[Tensor], Tensor]) -> dict[str, float | None]:
-    """95 % interval of a measure of sums over samples, ``_ K`` to ``_``, from samples drawn with replacement.
-
-    It says nothing of the spread over seeds. Of one sample there is none.
-    """
-    count, rng, found = len(sums), generator("evaluate", "bootstrap"), []
-    if count < 2:
-        return {"low": None, "high": None}
-    for _ in range(RESAMPLES // TOGETHER):
-        drawn = torch.randint(count, (TOGETHER, count), generator=rng)
-        weights = torch.zeros(TOGETHER, count, dtype=torch.float64).scatter_add_(
-            1, drawn, torch.ones_like(drawn).double()
-        )
-        found.append(measure(weights @ sums))
-    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
-    low, high = torch.nanquantile(torch.cat(found), ends).tolist()
-    return {"low": low, "high": high}

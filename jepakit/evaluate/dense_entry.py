@@ -40,7 +40,7 @@ def prepared(asked: Asked) -> tuple[Models, Opened]:
     return loaded(asked), data
 
 
-def opened(asked: Asked, models: Models | None = None) -> Opened:
+def opened(asked: Asked, model: Any = None) -> Opened:
     """Raises DataError for data without the map."""
     o = asked.options
     return Opened(divide(asked.config, asked.given, o.fit_root, map_of(asked), o.limit, names_of), [], {})
@@ -62,8 +62,9 @@ def scored(asked: Asked, models: Models, data: Opened) -> dict[str, Any]:
     device, name = pick_device(o.device), map_of(asked)
     reading = Reading(config["data"], device, o.precision, name, o.memory, clips=o.clips, alone=alone(config))
     rows, skipped, ends = [], ((), ()), []
+    data.told.clear()  # of what was scored before
     for row, (backbone, control) in _rows(models).items():
-        kept = _kept(asked, backbone, protocol.settings.levels, backbone is models.trained)
+        kept = always if control else _kept(asked, backbone, protocol.settings.levels, backbone is models.trained)
         if not asked.during:
             print(f"{row}: reading {len(division.fit.rows):,} + {len(division.test.rows):,} samples", file=sys.stderr)
         levels = protocol.settings.levels
@@ -100,5 +101,4 @@ def drawn(asked: Asked, models: Models, data: Opened, outcome: dict[str, Any]) -
     told = {row: torch.cat(answers) for row, answers in data.told.items()}
     source: Any = data.division.test.source
     shown_ = examples(data.division.test, data.test[0], told)
-    name = map_of(asked)
-    return [maps(shown_, asked.run / "pictures" / f"{name}.png", source.maps[name])]
+    return [maps(shown_, asked.run / "pictures" / f"{asked.protocols[0].name}.png", source.maps[map_of(asked)])]

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jepakit.evaluate.bootstrap import interval
 from jepakit.evaluate.dense import (
     CHUNK,
     Dense,
@@ -23,7 +24,6 @@ from jepakit.evaluate.dense import (
     Levels,
     check,
     deviations,
-    interval,
     kept,
     known,
     moments,

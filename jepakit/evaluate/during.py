@@ -62,7 +62,7 @@ class During:
         with aside():
             for together in tables(protocols):
                 asked, module = Asked(folder, dict(config), common, together, {}, during=True), table_of(together)
-                self.due.append(Due(asked, module, module.opened(asked, module.live(asked, model, 0))))
+                self.due.append(Due(asked, module, module.opened(asked, model)))
 
     def __call__(self, model: nn.Module, step: int) -> list[Line]:
         """Score the model at ``step``. A protocol that refuses its features has no number, and says why."""

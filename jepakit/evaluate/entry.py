@@ -1,6 +1,5 @@
 """``jepakit eval``: a finished or running training, its scores, and the controls beside them."""
 
-import dataclasses
 import importlib
 import typing
 from collections.abc import Mapping, Sequence
@@ -9,9 +8,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from jepakit.catalog import Catalog, collect
-from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate import table
-from jepakit.evaluate.protocol import LAYERS, MAPS, PAIRS, PIXELS, TOKENS, Protocol, chosen, keys, made, positive, typed
+from jepakit.evaluate.protocol import LAYERS, MAPS, PAIRS, PIXELS, TOKENS, Protocol, chosen, made, positive, typed
 
 
 @dataclass(frozen=True)
@@ -69,7 +67,7 @@ class Table(typing.Protocol):
 
     def prepared(self, asked: Asked) -> tuple[Any, Any]: ...
     def live(self, asked: Asked, model: Any, step: int) -> Any: ...
-    def opened(self, asked: Asked, models: Any) -> Any: ...
+    def opened(self, asked: Asked, model: Any) -> Any: ...
     def scored(self, asked: Asked, models: Any, data: Any) -> dict[str, Any]: ...
     def shown(self, outcome: dict[str, Any]) -> None: ...
     def drawn(self, asked: Asked, models: Any, data: Any, outcome: dict[str, Any]) -> list[Path]: ...
@@ -126,24 +124,7 @@ def read(options: Mapping[str, Any], catalog: Catalog) -> tuple[EvalOptions, lis
     rest = {key: value for key, value in options.items() if key not in hints and key != "data"}
     common = {key: typed(key, value, hints[key]) for key, value in options.items() if key in hints}
     settings = made(EvalOptions, common, "eval")
-    return settings, _protocols(catalog, settings.protocol, rest, list(hints)), dict(options.get("data") or {})
-
-
-def _protocols(
-    catalog: Catalog, names: Sequence[str], rest: Mapping[str, Any], common: Sequence[str]
-) -> list[Protocol]:
-    """Raises ConfigError for a setting that neither all of them have nor any of the protocols."""
-    plain = chosen(catalog, names, {})
-    known = dict.fromkeys([*common, *(key for each in plain for key in keys(each))])
-    for key in rest:
-        if key not in known:
-            asked = ", ".join(each.name for each in plain)
-            own = ", ".join(key for key in known if key not in common)
-            raise ConfigError(
-                f"unknown option {key!r}{nearest(key, known)}; known: {', '.join(common)}, data.<key>; "
-                f"for protocol={asked} also: {own or 'none'}"
-            )
-    return chosen(catalog, names, rest)
+    return settings, chosen(catalog, settings.protocol, rest, list(hints)), dict(options.get("data") or {})
 
 
 def tables(protocols: Sequence[Protocol]) -> list[list[Protocol]]:
@@ -152,8 +133,3 @@ def tables(protocols: Sequence[Protocol]) -> list[list[Protocol]]:
     for each in protocols:
         found.setdefault((each.reads, each.label, each.kind * (each.reads == MAPS)), []).append(each)
     return list(found.values())
-
-
-def fields() -> list[str]:
-    """The options that every protocol has."""
-    return [field.name for field in dataclasses.fields(EvalOptions)]

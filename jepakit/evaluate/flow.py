@@ -13,17 +13,13 @@ from torch import Tensor
 
 from jepakit.data.flow import Truth
 from jepakit.errors import DataError
-from jepakit.seeds import generator
+from jepakit.evaluate.bootstrap import LEVEL, RESAMPLES, ends, resampled
 
 EPE, OUTLIERS = "EPE", "Fl-all"
 """End-point error: the distance from the estimated end of a pixel's way to its true one. And the share of outliers."""
 
 OUTLIER = {"pixels": 3.0, "share": 0.05}
 """KITTI's outlier is off by more than so many pixels and by more than this share of the true way."""
-
-RESAMPLES, LEVEL = 1000, 0.95
-"""Of the bootstrap, and the share of its outcomes that an interval holds."""
-
 
 FACTS = {
     **{"measure": EPE, "unit": "px", "better": "lower", "mean": "over the known pixels of all pairs"},
@@ -83,34 +79,22 @@ def score(own: Tally, best: Tally | None = None) -> dict[str, Any]:
     are hard for everyone, so that it tells more than two intervals side by side. Of one pair there are no intervals.
     """
     means = own.totals.sum(0) / own.pixels.sum(0)
-    drawn = resampled(own)
+    drawn = _resampled(own)
     cells = {
         name: {
             "score": means[k].item(),
-            **_interval(drawn[:, k], len(own.totals)),
+            **ends(drawn[:, k], len(own.totals)),
             "pixels": int(own.pixels[:, k].sum()),
         }
         for k, name in enumerate(own.names)
     }
     whole = cells[EPE] | {"pairs": len(own.totals), "measures": cells}
     if best is not None:
-        whole["ahead"] = _interval((drawn - resampled(best))[:, own.names.index(EPE)], len(own.totals))
+        whole["ahead"] = ends((drawn - _resampled(best))[:, own.names.index(EPE)], len(own.totals))
     return whole
 
 
-def resampled(own: Tally) -> Float[Tensor, "R K"]:
-    """Every measure over pairs drawn with replacement, ``RESAMPLES`` times; the same draws for as many pairs."""
-    count, rng = len(own.totals), generator("evaluate", "bootstrap")
-    found = []
-    for _ in range(RESAMPLES):
-        weights = torch.bincount(torch.randint(count, (count,), generator=rng), minlength=count).double()
-        found.append((weights @ own.totals) / (weights @ own.pixels))  # nan where no pixel was drawn
-    return torch.stack(found)
-
-
-def _interval(drawn: Float[Tensor, "n"], pairs: int) -> dict[str, float | None]:
-    if pairs < 2:
-        return {"low": None, "high": None}
-    ends = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=drawn.dtype)
-    low, high = torch.nanquantile(drawn, ends).tolist()
-    return {"low": low, "high": high}
+def _resampled(own: Tally) -> Float[Tensor, "R K"]:
+    """Every measure over pairs drawn with replacement; not a number where no pixel was drawn."""
+    size = len(own.names)
+    return resampled(torch.cat([own.totals, own.pixels], 1), lambda sums: sums[:, :size] / sums[:, size:])

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from torch import nn
 
+from jepakit.branches import branches
 from jepakit.data import BadSample
 from jepakit.device import pick_device
 from jepakit.errors import ConfigError, DataError
@@ -16,7 +17,7 @@ from jepakit.evaluate import flow_table, sheet
 from jepakit.evaluate.data import Part, tested
 from jepakit.evaluate.entry import Asked
 from jepakit.evaluate.flow import FACTS, Tally, measure, score, tally
-from jepakit.evaluate.motion import LACKING, Estimator, Looking, Models, compared, controls, load
+from jepakit.evaluate.motion import LACKING, Estimator, Looking, Models, compared, controls, load, moving_branch
 from jepakit.evaluate.protocol import positive
 
 ROWS = ("trained model", "untrained model")
@@ -49,7 +50,7 @@ class Read(NamedTuple):
 def prepared(asked: Asked) -> tuple[Models, Part]:
     """Models of a run as it lies in its folder, and the pairs. Raises ConfigError for one that infers no motion."""
     models = load(asked.run, asked.config, _looking(asked))
-    return models, opened(asked, models)
+    return models, _pairs(asked, models.trained.config)
 
 
 def live(asked: Asked, model: nn.Module, step: int) -> Models:
@@ -57,9 +58,14 @@ def live(asked: Asked, model: nn.Module, step: int) -> Models:
     return compared(asked.config, model, _looking(asked), step)
 
 
-def opened(asked: Asked, models: Models) -> Part:
-    """The pairs that are measured. Raises ConfigError for data that tell no motion."""
-    config = models.trained.config
+def opened(asked: Asked, model: Any) -> Part:
+    """The pairs of a training that goes on. Raises ConfigError for one that infers no motion, and for data that tell
+    none."""
+    return _pairs(asked, branches(asked.config)[moving_branch(asked.config, model)[0]])
+
+
+def _pairs(asked: Asked, config: Mapping[str, Any]) -> Part:
+    """The pairs that are measured, of the branch with this configuration."""
     part = tested(config, asked.given, asked.options.limit)
     refuse_without_truth(part, asked.given.get("name", config["data"]["name"]))
     return part

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from jepakit.evaluate.features import Extracted, split
 from jepakit.evaluate.frozen import POOLED, Layer, cell, check, refuse_share
-from jepakit.evaluate.protocol import positive
+from jepakit.evaluate.protocol import not_negative, positive
 from jepakit.seeds import generator
 
 INIT_STD = 0.01
@@ -50,8 +50,7 @@ class Settings:
     def __post_init__(self) -> None:
         positive(self, "lrs", "lr_batch", "batch_size", "epochs", "decay_every")
         refuse_share(self.held_out)
-        if min(self.weight_decays) < 0:
-            raise ValueError(f"weight_decays={list(self.weight_decays)}: they must not be below 0")
+        not_negative(self, "weight_decays")
 
 
 class Head(NamedTuple):

@@ -15,7 +15,7 @@ from jepakit.data.views import Normalise, resize
 from jepakit.device import autocast
 from jepakit.errors import ConfigError, DataError
 from jepakit.evaluate.features import undisturbed
-from jepakit.jepa import Branched, Jepa
+from jepakit.jepa import Branched, Jepa, figures_of
 
 Estimator = Callable[[UInt8[Tensor, "C 2 H W"]], Float[Tensor, "2 H W"]]
 """From a pair of frames to how far each pixel of the first goes to the right and down until the second."""
@@ -89,8 +89,7 @@ def infers_motion(figure: Jepa) -> bool:
 
 def moving_branch(config: Mapping[str, Any], model: Jepa | Branched) -> tuple[str, Jepa]:
     """Name and figure of the first branch that infers motion. Raises ConfigError where none does."""
-    figures = model.figures if isinstance(model, Branched) else {"": model}
-    for name, figure in figures.items():
+    for name, figure in figures_of(model).items():
         if infers_motion(figure):
             return name, figure
     listed = ", ".join(dict.fromkeys(repr(each["predictor"]["name"]) for each in branches(config).values()))

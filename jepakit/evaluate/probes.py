@@ -34,7 +34,7 @@ def prepared(asked: Asked) -> tuple[Models, Division]:
     return loaded(asked), data
 
 
-def opened(asked: Asked, models: Models | None = None) -> Division:
+def opened(asked: Asked, model: Any = None) -> Division:
     """What is fitted on and what is tested on."""
     return divide(asked.config, asked.given, asked.options.fit_root, asked.label, asked.options.limit)
 

@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -85,23 +85,36 @@ class Protocol(NamedTuple):
         )
 
 
-def chosen(catalog: Catalog, words: Any, given: Mapping[str, Any]) -> list[Protocol]:
+def chosen(catalog: Catalog, words: Any, given: Mapping[str, Any], common: Sequence[str] = ()) -> list[Protocol]:
     """The protocols that ``words`` name (names, paths of files, sets, with commas between), with ``given`` settings.
 
-    Raises ConfigError for a name that there is not, a file that is not whole, and a setting that none of them has.
+    Raises ConfigError for a name that there is not, a file that is not whole, and a setting that none of them has; it
+    names those that are ``common`` to all evaluations too.
     """
-    names = [name for word in listed(words) for name in SETS.get(word, (word,))]
-    if not names:
-        raise ConfigError(f"protocol= needs a name: {', '.join(catalog.names(PROTOCOL))}, or all")
-    found = [load(catalog, name) for name in dict.fromkeys(names)]
-    known = {key: None for each in found for key in keys(each)}
+    found = [load(catalog, name) for name in names(catalog, words)]
+    own = list(dict.fromkeys(key for each in found for key in keys(each)))
     for key in given:
-        if key not in known:
+        if key not in own:
             asked = ", ".join(each.name for each in found)
+            more = ", ".join(each for each in own if each not in common) or "none"
             raise ConfigError(
-                f"unknown option {key!r}{nearest(key, known)}; protocol={asked} knows: {', '.join(known)}"
+                f"unknown option {key!r}{nearest(key, [*common, *own])}; known: {', '.join([*common, 'data.<key>'])}; "
+                f"for protocol={asked} also: {more}"
             )
     return [_changed(each, {key: value for key, value in given.items() if key in keys(each)}) for each in found]
+
+
+def names(catalog: Catalog, words: Any) -> list[str]:
+    """Those of single protocols. Raises ConfigError where there is none."""
+    found = [name for word in listed(words) for name in SETS.get(word, (word,))]
+    if not found:
+        raise ConfigError(f"protocol= needs a name: {', '.join(catalog.names(PROTOCOL))}, or all")
+    return list(dict.fromkeys(found))
+
+
+def kinds(catalog: Catalog, words: Any) -> set[str]:
+    """Which code scores the protocols that ``words`` name; it is not imported. Raises as ``chosen``."""
+    return {str(_body(catalog, _option(catalog, name), ()).get("kind")) for name in names(catalog, words)}
 
 
 def listed(words: Any) -> list[str]:
@@ -227,6 +240,14 @@ def positive(settings: Any, *names: str) -> None:
         value = getattr(settings, name)
         if value is not None and min(value if isinstance(value, tuple) else (value,)) <= 0:
             raise ValueError(f"{name}={_said(value)}: it must be above 0")
+
+
+def not_negative(settings: Any, *names: str) -> None:
+    """The same for one that is below 0."""
+    for name in names:
+        value = getattr(settings, name)
+        if min(value if isinstance(value, tuple) else (value,)) < 0:
+            raise ValueError(f"{name}={_said(value)}: it must not be below 0")
 
 
 def _said(value: Any) -> str:

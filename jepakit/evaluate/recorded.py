@@ -1,8 +1,7 @@
 """What run folders say of themselves: settings, scores, the course of training. Reads files, and needs no torch."""
 
-import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jepakit import runs
+from jepakit import jsonl, runs
 from jepakit.errors import ConfigError, nearest
 from jepakit.health.course import current
 from jepakit.strict import flatten
@@ -79,7 +78,7 @@ def _run(folder: Path, name: str) -> Recorded:
     scores = _scores(folder / "evaluate" / "results.jsonl", remarks)
     log: dict[str, Any] = {}
     speeds: list[float] = []
-    for line in current([line for _, line in _lines(folder / "log.jsonl", remarks)]):
+    for line in current([line for _, line in jsonl.lines(folder / "log.jsonl", remarks)]):
         log |= line
         speeds += [line[SPEED]] if line.get(SPEED) else []
     log |= {SPEED: median(speeds)} if speeds else {}
@@ -116,7 +115,7 @@ def settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def _scores(file: Path, remarks: list[str]) -> dict[Kind, Score]:
     found: dict[Kind, Score] = {}
-    for number, line in _lines(file, remarks):
+    for number, line in jsonl.lines(file, remarks):
         if line.get("format") != FORMAT:
             remarks.append(f"{file}, line {number}: format {line.get('format')} is not read here, passed over")
             continue
@@ -150,18 +149,3 @@ def _score(line: dict[str, Any], protocol: str) -> Score:
     more = {key: line.get(key) for key in ("classes", "precision")}
     how = parts | {"protocol": line["protocols"][protocol]} | more
     return Score(trained[protocol], {each["name"]: each[protocol] for each in controls}, line["step"], how)
-
-
-def _lines(file: Path, remarks: list[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The lines of a JSONL file, numbered from 1; a damaged one is passed over with a remark."""
-    if not file.is_file():
-        return
-    for number, text in enumerate(file.read_text("utf-8", errors="replace").splitlines(), 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict):
-            yield number, line
-        else:
-            remarks.append(f"{file}, line {number}: damaged, passed over")

@@ -1,5 +1,6 @@
 """What has to be known to read a table of scores."""
 
+from collections.abc import Mapping
 from typing import Any
 
 
@@ -125,16 +126,21 @@ def _looked(result: dict[str, Any]) -> str:
 def _conclusion(result: dict[str, Any]) -> list[str]:
     """Says plainly where the trained encoder is no better than a control."""
     trained, *controls = result["rows"]
+    lower = {name: stamp.get("better") == "lower" for name, stamp in result["protocols"].items()}
     return [
         f"NOT clearly better: {name} of the {trained['name']} overlaps that of {control['name']} or lies below it"
         for name in result["protocols"]
         for control in controls
-        if name in control and _no_better(trained[name], control[name], result["protocols"][name])
+        if name in control and (trained[name]["low"] is None or as_good(trained[name], control[name], lower[name]))
     ]
 
 
-def _no_better(own: dict[str, Any], control: dict[str, Any], stamp: dict[str, Any]) -> bool:
-    """Whether the intervals overlap, or the control is ahead."""
-    if stamp.get("better") == "lower":
-        own, control = control, own
-    return own["low"] is None or own["low"] <= control["high"]
+def as_good(trained: Mapping[str, Any], control: Mapping[str, Any], lower: bool) -> bool:
+    """Whether a control is as good, as far as the intervals tell; where there is one of the difference, ``ahead``, by
+    that: of both on the same samples, which tells more. ``lower``: the score is an error."""
+    ahead = (control.get("ahead") or {}).get("low")
+    if ahead is not None:
+        return ahead <= 0
+    better, worse = (control, trained) if lower else (trained, control)
+    low, high = better.get("low"), worse.get("high")
+    return low is not None and high is not None and low <= high

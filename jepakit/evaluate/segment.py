@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from jepakit.evaluate.bootstrap import interval
 from jepakit.evaluate.dense import (
     CHUNK,
     Dense,
@@ -24,7 +25,6 @@ from jepakit.evaluate.dense import (
     at_once,
     check,
     deviations,
-    interval,
     kept,
     known,
     moments,
@@ -32,7 +32,7 @@ from jepakit.evaluate.dense import (
 )
 from jepakit.evaluate.features import split
 from jepakit.evaluate.frozen import refuse_share
-from jepakit.evaluate.protocol import positive
+from jepakit.evaluate.protocol import not_negative, positive
 from jepakit.seeds import generator
 
 Device = torch.device | str
@@ -66,8 +66,7 @@ class Segment:
         refuse_share(self.held_out)
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup={self.warmup:g}: a share from 0 to below 1")
-        if min(self.weight_decays) < 0:
-            raise ValueError(f"weight_decays={list(self.weight_decays)}: none may be below 0")
+        not_negative(self, "weight_decays")
 
     @property
     def grid(self) -> list[tuple[float, float]]:

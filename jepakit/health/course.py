@@ -1,10 +1,11 @@
 """How a figure went, by the lines of a log; and logs as they are found: resumed, rolled back, old or damaged."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from jepakit import jsonl
 
 Line = Mapping[str, Any]
 
@@ -29,16 +30,11 @@ def current(lines: Sequence[Line]) -> list[Line]:
 def lenient(log: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The lines of a log, and a remark for each that is none; what cannot be a figure of a line is left out."""
     found, remarks = [], []
-    texts = log.read_text("utf-8", errors="replace").splitlines() if log.is_file() else []
-    for number, text in enumerate(texts, 1):
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
+    for number, line in jsonl.lines(log, remarks):
+        if isinstance(line.get("step"), int):
             found.append({name: value for name, value in line.items() if _plain(value)})
         else:
-            remarks.append(f"{log}, line {number}: damaged, passed over")
+            remarks.append(jsonl.damaged(log, number))
     return found, remarks
 
 

@@ -12,7 +12,7 @@ from jepakit.build import ask, refuse, seen_shape
 from jepakit.data.views import Normalise
 from jepakit.errors import ConfigError
 from jepakit.evaluate.features import levels_of, undisturbed
-from jepakit.jepa import Answers, Branched, Jepa, Once
+from jepakit.jepa import Answers, Jepa, Once
 from jepakit.pictures.entry import masker_of
 from jepakit.seeds import generator
 from jepakit.types import Features, Grid, Mask, take_blocks, to_device
@@ -86,11 +86,6 @@ def oracle(config: Mapping[str, Any], figures: Mapping[str, Jepa], device: torch
     raise ConfigError(
         f"predictions are those of a predictor that fills in hidden tokens of a picture; {'; '.join(reasons)}"
     )
-
-
-def figures_of(model: Jepa | Branched) -> dict[str, Jepa]:
-    """The figure of each branch of a run's model; of a run without branches its only one, without a name."""
-    return dict(model.figures) if isinstance(model, Branched) else {"": model}
 
 
 def answered(who: Oracle, pictures: UInt8[Tensor, "B C T H W"], halves: int) -> Answered:

@@ -19,7 +19,8 @@ from jepakit.data.views import alone
 from jepakit.device import pick_device
 from jepakit.errors import ConfigError, nearest
 from jepakit.evaluate.data import held_out
-from jepakit.pictures.asked import Answered, Asked, Oracle, answered, figures_of, oracle, true_tokens
+from jepakit.jepa import figures_of
+from jepakit.pictures.asked import Answered, Asked, Oracle, answered, oracle, true_tokens
 from jepakit.pictures.decoder import Decoder, fitted, joined, patches
 from jepakit.pictures.entry import picked
 from jepakit.pictures.judged import Figures, figures, likest, said

@@ -6,6 +6,7 @@ from typing import Any
 
 from jepakit.evaluate.published import matching
 from jepakit.evaluate.recorded import Kind, Recorded, Score
+from jepakit.evaluate.remarks import as_good
 from jepakit.evaluate.sheet import text
 from jepakit.pictures.captions import WORDS
 from jepakit.pictures.page import Raw, bullets, details, figure, heading, paragraph, table
@@ -73,20 +74,11 @@ def _picture(run: Recorded, kind: Kind) -> list[str]:
 def _cautions(run: Recorded, score: Score, lower: bool) -> list[str]:
     """Where a control is as good, and where the run went on."""
     said = []
-    if weak := [name for name, control in score.controls.items() if _as_good(score.trained, control, lower)]:
+    if weak := [name for name, control in score.controls.items() if as_good(score.trained, control, lower)]:
         said.append(f"Not clearly better than {' and '.join(weak)}: the intervals overlap, or it lies behind.")
     if score.step < run.log.get("step", 0):
         said.append(f"Measured at step {score.step:,}; the run went on to {run.log['step']:,}.")
     return [bullets(said, "warn")] if said else []
-
-
-def _as_good(trained: Mapping[str, Any], control: Mapping[str, Any], lower: bool) -> bool:
-    ahead = (control.get("ahead") or {}).get("low")
-    if ahead is not None:  # of both on the same samples, which tells more
-        return ahead <= 0
-    better, worse = (control, trained) if lower else (trained, control)
-    low, high = better.get("low"), worse.get("high")
-    return low is not None and high is not None and low <= high
 
 
 def drawn(cell: Mapping[str, Any], most: float) -> str:

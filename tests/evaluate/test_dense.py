@@ -13,7 +13,7 @@ from jepakit.data import BadSample
 from jepakit.data.views import side_views
 from jepakit.data.world import World
 from jepakit.errors import ConfigError, DataError
-from jepakit.evaluate import cache, dense, depth, segment
+from jepakit.evaluate import bootstrap, cache, dense, depth, segment
 from jepakit.evaluate.data import Part
 from jepakit.evaluate.dense import Dense
 from jepakit.evaluate.dense_read import read
@@ -140,11 +140,11 @@ def test_the_mean_is_over_the_classes_that_are_there():
 def test_intervals_are_those_of_resampled_samples():
     rng = np.random.default_rng(0)
     sums = torch.from_numpy(rng.integers(1, 20, (40, 2)).astype(np.float64))
-    found = dense.interval(sums, lambda each: each[:, 0] / each[:, 1])
+    found = bootstrap.interval(sums, lambda each: each[:, 0] / each[:, 1])
     drawn_ = [sums[rng.integers(0, 40, 40)].sum(0) for _ in range(4000)]
     low, high = np.quantile([(each[0] / each[1]).item() for each in drawn_], [0.025, 0.975])
     assert found["low"] == pytest.approx(low, rel=0.02) and found["high"] == pytest.approx(high, rel=0.02)
-    assert dense.interval(sums[:1], lambda each: each[:, 0]) == {"low": None, "high": None}
+    assert bootstrap.interval(sums[:1], lambda each: each[:, 0]) == {"low": None, "high": None}
 
 
 def test_whitened_tokens_are_independent_and_lose_nothing():

@@ -10,8 +10,9 @@ from torch import nn
 from jepakit.build import build
 from jepakit.config import resolve
 from jepakit.errors import ConfigError
+from jepakit.jepa import figures_of
 from jepakit.pictures import predictions as module
-from jepakit.pictures.asked import Answered, Asked, Oracle, answered, figures_of, oracle, true_tokens
+from jepakit.pictures.asked import Answered, Asked, Oracle, answered, oracle, true_tokens
 from jepakit.pictures.decoder import fitted, joined, patches
 from jepakit.pictures.imagined import imagined
 from jepakit.pictures.judged import figures, likest, said
