@@ -9,7 +9,8 @@ from PIL import Image
 
 from jepakit.pictures import page
 from jepakit.pictures.look import LOOK
-from jepakit.pictures.scored import _as_good, drawn
+from jepakit.evaluate.remarks import as_good
+from jepakit.pictures.scored import drawn
 from tests.pictures.html import Page, checked
 
 NASTY = "<script>alert('a & b')</script> \u00fc\u732b\""
@@ -84,7 +85,7 @@ def test_an_interval_is_drawn_where_there_is_one():
 
 
 @pytest.mark.parametrize(
-    ("trained", "control", "lower", "as_good"),
+    ("trained", "control", "lower", "found"),
     [
         ({"low": 0.5, "high": 0.6}, {"low": 0.3, "high": 0.4}, False, False),
         ({"low": 0.5, "high": 0.6}, {"low": 0.3, "high": 0.5}, False, True),
@@ -95,5 +96,5 @@ def test_an_interval_is_drawn_where_there_is_one():
         ({"low": None, "high": None}, {"low": 0.3, "high": 0.4}, False, False),
     ],
 )
-def test_a_control_that_is_as_good_is_found(trained, control, lower, as_good):
-    assert _as_good(trained, control, lower) == as_good
+def test_a_control_that_is_as_good_is_found(trained, control, lower, found):
+    assert as_good(trained, control, lower) == found
