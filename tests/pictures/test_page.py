@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jepakit.evaluate.remarks import as_good
 from jepakit.pictures import page
 from jepakit.pictures.look import LOOK
-from jepakit.evaluate.remarks import as_good
 from jepakit.pictures.scored import drawn
 from tests.pictures.html import Page, checked
 
