@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from jepakit.data import open_source
 from jepakit.data.loader import Loader
 from jepakit.data.quarantine import NAME, Quarantine
 from jepakit.device import autocast
+from jepakit.distributed import ALONE, Place
 from jepakit.errors import ConfigError
 from jepakit.options import BranchOptions
 from jepakit.protocols import Source
@@ -41,45 +42,57 @@ class Branch:
     weight: float = 1.0
     lr: float | None = None
     clip: float | None = None
+    place: Place = ALONE
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Those of its own steps ``start`` to ``stop - 1``, of which the first is the one where it joins."""
         return self.loader.batches(start * self.accumulate, stop * self.accumulate)
 
     @property
+    def statistics(self) -> bool:
+        """Whether a loss is a statistic over all samples of a step."""
+        return getattr(self.figure.jepa.anti_collapse, "statistics", False)
+
+    @property
     def joins(self) -> bool:
         """Whether its micro-batches have to be put together, because a loss is a statistic over all of a step."""
-        return self.accumulate > 1 and getattr(self.figure.jepa.anti_collapse, "statistics", False)
+        return self.accumulate > 1 and self.statistics
 
     @property
     def share(self) -> float:
         """Of each of its ``gradients`` in the step's loss."""
         return self.weight if self.joins else self.weight / self.accumulate
 
-    def gradients(self, batches: Sequence[Batch], step: int) -> Iterator[Losses]:
-        """Add up the gradients of its micro-batches of a step; their losses, one where they are put together."""
+    def gradients(
+        self, batches: Sequence[Batch], step: int, begins: Callable[[bool], None] = lambda last: None
+    ) -> Iterator[Losses]:
+        """Add up the gradients of its micro-batches of a step; their losses, one where they are put together.
+
+        ``begins`` is called as a micro-batch does, and told whether it is the last one.
+        """
         if self.joins:
-            yield self.joined(batches, step)
+            yield self.joined(batches, step, begins)
             return
-        for number, batch in enumerate(batches):
-            losses = self.losses(batch, step, number)
+        for index, batch in enumerate(batches):
+            begins(index == len(batches) - 1)
+            losses = self.losses(batch, step, index)
             (losses.total * self.share).backward()
             yield losses
 
-    def losses(self, batch: Batch, step: int, number: int) -> Losses:
-        """The figure, for micro-batch ``number``."""
-        masks = self.masks(len(batch.index), step, number)
-        with self.noise(step, number):
+    def losses(self, batch: Batch, step: int, index: int) -> Losses:
+        """The figure, for the ``index``-th of its micro-batches."""
+        masks = self.asked(len(batch.index), step, [index])
+        with self.noise(step, self.number(index)):
             return self.figure.jepa(batch.views, masks, batch.condition)
 
-    def joined(self, batches: Sequence[Batch], step: int) -> Losses:
+    def joined(self, batches: Sequence[Batch], step: int, begins: Callable[[bool], None]) -> Losses:
         """The step as if it were one batch, which draws its masks at once."""
         jepa, ends = self.figure.jepa, [0, *itertools.accumulate(len(batch.index) for batch in batches)]
-        masks = self.masks(ends[-1], step, 0)
+        masks = self.asked(ends[1], step, range(len(batches)))
 
-        def imagine(number: int, known: Sequence[Features] | None) -> list[Outcome]:
-            some, batch = rows(masks, ends[number], ends[number + 1]), batches[number]
-            with self.noise(step, number):
+        def imagine(index: int, known: Sequence[Features] | None) -> list[Outcome]:
+            some, batch = rows(masks, slice(ends[index], ends[index + 1])), batches[index]
+            with self.noise(step, self.number(index)):
                 return jepa.imagine(batch.views, some, batch.condition, known)
 
         def judge(outcomes: list[Outcome]) -> Losses:
@@ -88,7 +101,24 @@ class Branch:
             with autocast(self.loader.device, self.config["trainer"]["precision"]):
                 return jepa.judge(outcomes, masks, condition)
 
-        return joined.losses(jepa, imagine, judge, len(batches), self.share)
+        return joined.losses(jepa, imagine, judge, len(batches), self.share, begins)
+
+    def number(self, index: int) -> int:
+        """Of one of this process's micro-batches among those of the step: processes take them in turns, so that a step
+        is the same whoever computes it."""
+        return index * self.place.world + self.place.rank
+
+    def asked(self, count: int, step: int, indices: Sequence[int]) -> list[Mask]:
+        """The masks of this process's micro-batches of ``count`` samples. Where a loss is a statistic over the step,
+        all processes draw those of the whole step, as one batch would, and each takes its own."""
+        if not self.statistics:
+            (index,) = indices
+            return self.masks(count, step, self.number(index))
+        masks = self.masks(count * self.accumulate * self.place.world, step, 0)
+        if self.place.world == 1 and len(indices) == self.accumulate:
+            return masks
+        own = torch.cat([torch.arange(count) + self.number(index) * count for index in indices])
+        return rows(masks, own.to(self.loader.device))
 
     def masks(self, count: int, step: int, number: int) -> list[Mask]:
         """Those of ``count`` samples, where the views are; they depend on seed, step, ``number`` and branch alone."""
@@ -114,7 +144,7 @@ class Branch:
         branch = f"branch {self.name}, weight {self.weight:g}, " * bool(self.name)
         given, used = len(self.loader.views), self.figure.views
         views = f"; {given} views of a sample" * (given > 1) + f", of which {used} looked at" * (used < given)
-        count = self.config["data"]["batch_size"] * self.accumulate
+        count = self.config["data"]["batch_size"] * self.accumulate * self.place.world
         twice = f"; statistics are those of {count} samples: each micro-batch is encoded twice" * self.joins
         return f"{branch}data: {data}; tokens {grid.t} x {grid.h} x {grid.w}{views}{twice}"
 
@@ -158,13 +188,17 @@ class Taken(NamedTuple):
     batches: list[Batch]
 
 
-def loaders(config: Mapping[str, Any], source: Source, device: torch.device) -> dict[str, Loader]:
-    """Each branch's; ``source`` is that of those who have no data of their own."""
+def loaders(
+    config: Mapping[str, Any], source: Source, device: torch.device, accumulate: int = 1, place: Place = ALONE
+) -> dict[str, Loader]:
+    """Each branch's, of steps of ``accumulate`` micro-batches; ``source`` is that of those who have no data of their
+    own."""
     found = {}
     for name, each in branches(config).items():
         own = name and config["branches"][name]["data"]
         here, views = open_source(each["data"]) if own else source, each.get("views")
-        found[name] = Loader(here, each["data"], config["seed"], device, views=views)
+        among = {"rank": place.rank, "world": place.world, "accumulate": accumulate}
+        found[name] = Loader(here, each["data"], config["seed"], device, views=views, **among)
     return found
 
 
@@ -175,6 +209,7 @@ def assemble(
     accumulate: int,
     epoch_steps: float,
     out: Path,
+    place: Place = ALONE,
 ) -> list[Branch]:
     """The branches of a run, whose quarantines lie in its folder ``out``.
 
@@ -191,7 +226,7 @@ def assemble(
         listed = f"quarantine-{name}.jsonl" if options["data"] else NAME
         quarantine = Quarantine(out, each["data"]["max_bad"], len(loader.source), listed)
         first, rest = int(options["start"] * epoch_steps), (options[key] for key in ("weight", "lr", "clip"))
-        found.append(Branch(name, each, figure, loader, quarantine, accumulate, first, *rest))
+        found.append(Branch(name, each, figure, loader, quarantine, accumulate, first, *rest, place=place))
     if all(branch.first for branch in found):
         raise ConfigError("no branch is there from the beginning: one of branches.*.start has to be 0")
     return found

@@ -5,10 +5,10 @@
                                      manifest.json        size and SHA-256 of every file, written last
 
 Everything is written into ``step-...tmp-<process>``, synced to disk and renamed. Schedules, order, masks and noise are
-functions of the step, so parameters, optimiser and step are all there is to keep.
+functions of the step, so parameters, optimiser and step are all there is to keep. Of several processes each writes what
+it holds and reads what it needs: how many they are, and how the model is spread over them, may change in between.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,19 +24,20 @@ from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
+    set_model_state_dict,
     set_optimizer_state_dict,
 )
 from torch.optim import Optimizer
 
-from jepakit.errors import CheckpointError, first_line, nearest
+from jepakit import trust
+from jepakit.background import Background
+from jepakit.distributed import first, place, tell, together
+from jepakit.errors import CheckpointError, UserError, first_line, nearest
+from jepakit.manifest import MANIFEST, METADATA, STATE, Damaged, check, described, sync, write
 
-FOLDER, MANIFEST, STATE, METADATA = "checkpoints", "manifest.json", "state.json", ".metadata"
+FOLDER = "checkpoints"
 ROOM = 1.2
 """Free space that a checkpoint asks for, in multiples of its size."""
-
-
-class Damaged(CheckpointError):
-    """A checkpoint that its manifest does not vouch for."""
 
 
 def save(
@@ -47,46 +48,76 @@ def save(
     keep: int,
     note: Mapping[str, Any] | None = None,
     guarded: Sequence[str] = (),
+    background: Background | None = None,
 ) -> Path:
     """Write the state after ``step`` optimiser steps, then keep it and the ``keep - 1`` before it.
 
     ``note`` is added to what the checkpoint says of itself (see ``state``); the newest one whose ``health`` is among
-    ``guarded`` is kept as well.
+    ``guarded`` is kept as well. With a ``background`` the state is copied, and is written while training goes on.
 
-    Raises CheckpointError where it cannot be written (no room, say); what was saved before stays.
+    Raises CheckpointError where it cannot be written (no room, say), with a ``background`` at the next call or when
+    that is waited for; what was saved before stays.
     """
     root = Path(run) / FOLDER
-    root.mkdir(parents=True, exist_ok=True)
-    _sweep(root)
-    target, part = root / f"step-{step:08d}", root / f"step-{step:08d}.tmp-{os.getpid()}"
     state = {"model": model.state_dict(), "optimizer": _optimizer(model, optimizer)}
     if step == 0:
         optimizer.state.clear()  # asking for it has made one, as if a step had been taken
-    _room(root, state)
-    try:
-        with _quiet():
-            dcp.save(state, storage_writer=dcp.FileSystemWriter(part, sync_files=True), no_dist=True)
-        _write(part / STATE, {"step": step, "torch": torch.__version__, **(note or {})})
-        files = {file.name: {"size": file.stat().st_size, "sha256": _digest(file)} for file in sorted(part.iterdir())}
-        _write(part / MANIFEST, files)
-        _sync(part)
-        if target.exists():
-            shutil.rmtree(target)
-        part.rename(target)
-        _sync(root)
-    except (OSError, CheckpointException) as error:
-        shutil.rmtree(part, ignore_errors=True)
-        cause = _cause(error)
-        if not isinstance(cause, Exception):
-            raise cause from None  # Ctrl-C
-        raise CheckpointError(f"step {step} could not be saved in {root}: {first_line(cause)}") from error
+    target, part = root / f"step-{step:08d}", root / f"step-{step:08d}.tmp-{tell(os.getpid())}"
+    about = {"step": step, "torch": torch.__version__, "processes": place().world, **(note or {})}
+
+    def put(state: Mapping[str, Any], group: Any = None) -> None:
+        try:
+            first(lambda: _prepare(part, state), group)
+            _write(state, part, about, group)
+            first(lambda: _finish(part, target, keep, guarded), group)
+        except (OSError, CheckpointException, UserError) as error:
+            first(lambda: shutil.rmtree(part, ignore_errors=True), group)
+            if isinstance(error, UserError):
+                raise
+            cause = _cause(error)
+            if not isinstance(cause, Exception):
+                raise cause from None  # Ctrl-C
+            raise CheckpointError(f"step {step} could not be saved in {root}: {first_line(cause)}") from error
+
+    if background is None:
+        put(state)
+    else:
+        background(put, state)
+    return target
+
+
+def _prepare(part: Path, state: Mapping[str, Any]) -> None:
+    """Make room: what was left half written goes, since the run is this one's alone."""
+    part.parent.mkdir(parents=True, exist_ok=True)
+    for old in part.parent.glob("step-*.tmp-*"):
+        shutil.rmtree(old, ignore_errors=True)
+    _room(part.parent, state)
+    part.mkdir()
+
+
+def _write(state: Mapping[str, Any], part: Path, about: Mapping[str, Any], group: Any) -> None:
+    """All of a checkpoint, beside its place."""
+    with _quiet():
+        writer = dcp.FileSystemWriter(part, sync_files=True)
+        dcp.save(dict(state), storage_writer=writer, process_group=group, no_dist=place().world == 1)
+    first(lambda: write(part / STATE, about), group)
+    files = described(part, group)
+    first(lambda: write(part / MANIFEST, files), group)
+
+
+def _finish(part: Path, target: Path, keep: int, guarded: Sequence[str]) -> None:
+    """Give a checkpoint its name, and remove those that are not kept."""
+    sync(part)
+    if target.exists():
+        shutil.rmtree(target)
+    part.rename(target)
+    sync(target.parent)
     # Newer ones are damaged, or this one would have gone on from them: they are no reason to remove a good one.
-    known = sorted(each for each in _all(root) if each <= target)
+    known = sorted(each for each in _all(target.parent) if each <= target)
     well = [each for each in known if _health(each) in (None, *guarded)]
     for old in known[: -max(1, keep)]:
         if not guarded or [old] != well[-1:]:
             shutil.rmtree(old, ignore_errors=True)
-    return target
 
 
 def folders(run: Path) -> list[Path]:
@@ -115,7 +146,8 @@ def restore(run: Path, model: nn.Module, optimizer: Optimizer | None, verify: st
     are checkpoints and none is valid: training never starts over in silence.
     """
     root, damage = Path(run) / FOLDER, []
-    for folder in sorted(_all(root), reverse=True):
+    together(lambda: trust.refuse_strangers(run))
+    for folder in first(lambda: sorted(_all(root), reverse=True)):
         try:
             check(folder, verify)
             return load(folder, model, optimizer)
@@ -133,8 +165,7 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
 
     Where it raises Damaged, the model may hold some of the tensors.
     """
-    step = _step(folder)
-    saved = _compare(folder, model)
+    step, saved = together(lambda: (_step(folder), _compare(folder, model)))
     state: dict[str, Any] = {"model": model.state_dict()}
     idle: dict[str, dict[str, Any]] = {}
     if optimizer is not None:
@@ -142,13 +173,13 @@ def load(folder: Path, model: nn.Module, optimizer: Optimizer | None = None) -> 
         idle = _idle(state["optimizer"], saved)
     try:
         with _quiet():
-            dcp.load(state, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
+            trust.load(state, folder, no_dist=place().world == 1)
     except (Exception, CheckpointException) as error:  # what a reader raises depends on where the damage is
         cause = _cause(error)
         if not isinstance(cause, Exception):
             raise cause from None  # Ctrl-C
         raise Damaged(f"{folder}: {first_line(cause)}") from error
-    model.load_state_dict(state["model"])
+    set_model_state_dict(model, state["model"])
     if optimizer is not None:
         options = StateDictOptions(flatten_optimizer_state_dict=True)
         for values in idle.values():
@@ -188,33 +219,6 @@ def load_newest_model(run: Path, config: Mapping[str, Any]) -> tuple[Any, int]:
     return jepa, restore(run, jepa, None, config["trainer"]["verify"])
 
 
-def check(folder: Path, verify: str = "full") -> None:
-    """Hold a checkpoint against its manifest: ``full`` (hashes), ``size``, or ``off``. Raises Damaged."""
-    if verify == "off":
-        return
-    for name, (size, digest) in _manifest(folder).items():
-        file = folder / name
-        if not file.is_file():
-            raise Damaged(f"{folder}: {name} is missing")
-        if file.stat().st_size != size:
-            raise Damaged(f"{folder}: {name} has {file.stat().st_size:,} bytes, not {size:,}")
-        if verify == "full" and _digest(file) != digest:
-            raise Damaged(f"{folder}: the bytes of {name} have changed since it was written")
-
-
-def _manifest(folder: Path) -> dict[str, tuple[int, str]]:
-    """Size and hash of each file. Raises Damaged for one that leaves out a file that is read."""
-    try:
-        listed = json.loads((folder / MANIFEST).read_text())
-        manifest = {name: (int(entry["size"]), str(entry["sha256"])) for name, entry in listed.items()}
-    except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise Damaged(f"{folder}: its {MANIFEST} cannot be read ({first_line(error)})") from error
-    read = {STATE, METADATA, *(file.name for file in folder.glob("*.distcp"))}
-    if left_out := sorted(read - manifest.keys()):
-        raise Damaged(f"{folder}: its {MANIFEST} does not list {left_out[0]}")
-    return manifest
-
-
 def _step(folder: Path) -> int:
     try:
         return int(json.loads((folder / STATE).read_text())["step"])
@@ -229,7 +233,7 @@ def _optimizer(model: nn.Module, optimizer: Optimizer) -> dict[str, Any]:
 def _compare(folder: Path, model: nn.Module) -> Mapping[str, Any]:
     """Names and shapes of a checkpoint's model against the one that is to hold it; returns what there is in it."""
     try:
-        metadata = dcp.FileSystemReader(folder).read_metadata().state_dict_metadata
+        metadata = trust.listed(folder / METADATA).state_dict_metadata
     except Exception as error:  # a pickle that is cut off can raise anything
         raise Damaged(f"{folder}: its {METADATA} cannot be read ({first_line(error)})") from error
     saved = {name.removeprefix("model."): entry for name, entry in metadata.items() if name.startswith("model.")}
@@ -249,40 +253,12 @@ def _all(root: Path) -> Iterator[Path]:
     return (folder for folder in root.glob("step-*") if folder.name.removeprefix("step-").isdigit())
 
 
-def _sweep(root: Path) -> None:
-    """Remove what processes that are gone left half written."""
-    for part in root.glob("step-*.tmp-*"):
-        owner = part.name.rsplit("-", 1)[1]
-        if owner == str(os.getpid()) or not Path("/proc", owner).exists():
-            shutil.rmtree(part, ignore_errors=True)
-
-
 def _room(root: Path, state: Mapping[str, Any]) -> None:
     tensors = [v for part in state.values() for v in part.values() if isinstance(v, torch.Tensor)]
     needed = int(ROOM * sum(tensor.numel() * tensor.itemsize for tensor in tensors))
     free = shutil.disk_usage(root).free
     if free < needed:
         raise CheckpointError(f"no room in {root}: a checkpoint asks for {needed:,} bytes, {free:,} are free")
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    with path.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _quiet() -> warnings.catch_warnings:

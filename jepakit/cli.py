@@ -248,9 +248,12 @@ def _elsewhere(place: str) -> Verb:
 
 VERBS: dict[str, Verb] = {
     "train": _elsewhere("jepakit.launch:train"),
+    "slurm": _elsewhere("jepakit.slurm:command"),
+    "plan": _elsewhere("jepakit.plan.entry:command"),
     "eval": _eval,
     "compare": _elsewhere("jepakit.evaluate.compare:command"),
     "health": _elsewhere("jepakit.health.entry:command"),
+    "bench": _elsewhere("jepakit.bench.entry:command"),
     "features": _elsewhere("jepakit.weights.features:command"),
     "inspect": _elsewhere("jepakit.weights.entry:inspect"),
     "import": _elsewhere("jepakit.weights.entry:import_"),

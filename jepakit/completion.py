@@ -54,7 +54,7 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
     if verb in fixed and (len(words) == 1 or verb == "plugins"):
         return [each for each in fixed[verb] if each.startswith(word)]
     own = [each for each in OPTIONS.get(verb, ()) if each.startswith(word)]
-    if verb in ("train", "eval", "report", "features", "export", "health"):
+    if verb in ("train", "eval", "report", "features", "export", "health", "bench"):
         own += [each for run in runs.found() if (each := f"run={run}").startswith(word)]
     if verb == "eval":
         from jepakit.catalog import collect
@@ -64,7 +64,9 @@ def _arguments(verb: str, words: list[str], files: list[Path]) -> list[str]:
         own += [each for name in names if (each := f"protocol={name}").startswith(word)]
     if verb == "compare":
         own += [str(run) for run in runs.found() if str(run).startswith(word)]
-    composed = _composed(words[verb in fixed :], files) if verb in ("train", "show", "data") else []
+    composed = (
+        _composed(words[verb in fixed :], files) if verb in ("train", "slurm", "plan", "show", "data", "bench") else []
+    )
     return sorted({*own, *(each for each in composed if each.startswith(word))})
 
 
@@ -72,6 +74,10 @@ WHICH = ("weights=target", "weights=online")
 FORMATS = ("hf", "hf_vjepa2", "meta", "safetensors", "timm", "vjepa", "vjepa2")
 OPTIONS = {
     "train": ("resume=auto",),
+    "slurm": tuple(
+        f"{key}=" for key in ("nodes", "gpus", "cpus", "time", "partition", "account", "grace", "env", "out")
+    )
+    + ("submit=true",),
     "eval": (
         "run=",
         *WHICH,
@@ -82,6 +88,8 @@ OPTIONS = {
     ),
     "compare": ("published=", "out="),
     "health": ("run=", "out=", "picture=false"),
+    "bench": ("data", "run=", "against=", "steps=", "repeats=", "clock=cpu", "fixed=true", "out=", "profile="),
+    "plan": tuple(f"{each}=" for each in ("gpus", "gpu", "memory", "mfu", "per_machine", "network", "images", "out")),
     "report": ("run=", "out=", "draw=false"),
     "features": ("run=", "file=", *WHICH, "data.root=", "out=", "pool=mean", "pool=none"),
     "inspect": ("recipe=", "heads=", "size=", "frames=", "--verbose"),

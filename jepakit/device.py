@@ -4,11 +4,13 @@ import contextlib
 
 import torch
 
+from jepakit.distributed import place
 from jepakit.errors import ConfigError, nearest
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
-    """``auto`` is the GPU where there is one. ``threads`` are those of one operation on the CPU.
+    """``auto`` is the GPU where there is one; of several processes each has its own. ``threads`` are those of one
+    operation on the CPU.
 
     Raises ConfigError for a device that is not there.
     """
@@ -16,6 +18,8 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
         torch.set_num_threads(threads)
     try:
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else torch.device(name)
+        if device.type == "cuda" and device.index is None and place().world > 1:
+            device = torch.device("cuda", place().local)
     except RuntimeError:
         raise ConfigError(f"unknown device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -22,8 +22,17 @@ Judge = Callable[[list[Outcome]], Losses]
 """What came of each question, of all samples of a step -> losses."""
 
 
-def losses(model: nn.Module, imagine: Imagine, judge: Judge, count: int, weight: float = 1.0) -> Losses:
+def losses(
+    model: nn.Module,
+    imagine: Imagine,
+    judge: Judge,
+    count: int,
+    weight: float = 1.0,
+    begins: Callable[[bool], None] = lambda last: None,
+) -> Losses:
     """Losses of ``count`` micro-batches as one batch; adds ``weight`` times their gradients to those of the ``model``.
+
+    ``begins`` is called before each micro-batch that gradients are carried on through, and told whether it is the last.
 
     Extra losses of a predictor are no statistics of the batch: of them the mean over micro-batches is taken.
     """
@@ -35,6 +44,7 @@ def losses(model: nn.Module, imagine: Imagine, judge: Judge, count: int, weight:
     found = judge([_joined(each) for each in zip(*parts, strict=True)])
     (weight * found.total).backward()
     for number, part in enumerate(parts):
+        begins(number == count - 1)
         known = _known(part)
         again = imagine(number, known)
         if known and not all(map(torch.equal, _noise(model), drawn[number])):

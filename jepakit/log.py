@@ -7,7 +7,6 @@ lost or doubled.
 import json
 import math
 import os
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
@@ -17,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from jepakit.errors import ConfigError, DataError
 from jepakit.health.course import ATTEMPT, FROM
+from jepakit.pace import Pace
 
 JSONL, TEXT = "log.jsonl", "log.txt"
 SHOWN = {"loss": "{:.4f}", "lr": "{:.2e}", "std": "{:.3f}", "rank": "{:.1f}", "cosine": "{:.3f}", "knn": "{:.3f}"}
@@ -33,6 +33,8 @@ class Log:
         unit: what is counted: ``img``, ``clip``, ``sample``.
         tensorboard, wandb: see ``jepakit.options.LoggerOptions``.
         attempt: how often the run was rolled back so far, see ``jepakit.health.rollback``.
+        pace: how fast the run goes.
+        silent: one of several processes, which leaves speaking and writing to the first.
     """
 
     def __init__(
@@ -44,18 +46,22 @@ class Log:
         wandb: str | None = None,
         unit: str = "img",
         attempt: int = 0,
+        pace: Pace | None = None,
+        silent: bool = False,
     ):
-        self.attempt = attempt
+        self.attempt, self.silent = attempt, silent
         self.folder, self.steps, self.start, self.unit = Path(folder), steps, start, unit
-        self._begun, self._images, self._known = time.monotonic(), 0, {}
-        self._wandb = _wandb(wandb, self.folder) if wandb else None  # first: it may refuse, and nothing is open yet
-        keep_until(self.folder / JSONL, start or -1, attempt)  # a run that starts over writes its line of step 0 again
-        self._jsonl: TextIO = (self.folder / JSONL).open("a")
-        self._text: TextIO = (self.folder / TEXT).open("a")
-        self._writer = _tensorboard(self.folder, start) if tensorboard else None
-        self.console = Console()
+        self.pace, self._known = pace or Pace(), {}
+        spoken = not silent
+        self._wandb = _wandb(wandb, self.folder) if wandb and spoken else None  # it may refuse: first
+        if spoken:
+            keep_until(self.folder / JSONL, start or -1, attempt)  # a run that starts over writes step 0 again
+        self._jsonl: TextIO = (self.folder / JSONL if spoken else Path(os.devnull)).open("a")
+        self._text: TextIO = (self.folder / TEXT if spoken else Path(os.devnull)).open("a")
+        self._writer = _tensorboard(self.folder, start) if tensorboard and spoken else None
+        self.console = Console(quiet=silent)
         self._progress = self._bar = None
-        if self.console.is_terminal:
+        if self.console.is_terminal and spoken:
             self._progress = Progress(BarColumn(20), TextColumn("{task.description}"), console=self.console)
             self._bar = self._progress.add_task("", total=steps, completed=start)
             self._progress.start()
@@ -64,10 +70,6 @@ class Log:
         """A line of words."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
         print(text, file=self._text, flush=True)
-
-    def count(self, images: int) -> None:
-        """Images or clips that the steps since the last call went through."""
-        self._images += images
 
     def write(self, step: int, values: Mapping[str, float], show: bool = True) -> None:
         """A line of numbers after ``step`` steps. Numbers that are not finite are kept as null in log.jsonl."""
@@ -88,13 +90,12 @@ class Log:
         print(json.dumps(line), file=self._jsonl, flush=True)
         os.fsync(self._jsonl.fileno())
         self.start, self.attempt = line["step"], line[ATTEMPT]
-        self._begun, self._images = time.monotonic(), 0
         if self._writer is not None:
             self._writer.close()
             self._writer = _tensorboard(self.folder, self.start)
 
     def _show(self, step: int) -> None:
-        speed, left = self.pace(step)
+        speed, left = self._known.get("images_per_second", 0.0), self.pace.left(self.steps - step)
         known = [f"{name} {form.format(self._known[name])}" for name, form in SHOWN.items() if name in self._known]
         text = "  ".join(
             [
@@ -107,22 +108,8 @@ class Log:
         print(text, file=self._text, flush=True)
         if self._progress is not None:
             self._progress.update(self._bar, completed=step, description=text)
-        else:
+        elif not self.silent:
             print(text, flush=True)
-
-    def pace(self, step: int) -> tuple[float, float]:
-        """Images or clips per second since the run went on, and the seconds that are left at that pace."""
-        spent = max(time.monotonic() - self._begun, 1e-9)
-        done = max(step - self.start, 1)
-        return self._images / spent, spent / done * (self.steps - step)
-
-    def pause(self) -> float:
-        """Start of something that is not training (a score, a checkpoint): give the value to ``resume``."""
-        return time.monotonic()
-
-    def resume(self, since: float) -> None:
-        """Leave the time since ``pause`` out of the pace."""
-        self._begun += time.monotonic() - since
 
     def close(self) -> None:
         """Write what is left, give the terminal back."""

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from jepakit.distributed import place
 from jepakit.schedule import DECAYS, cosine
 
 TRUST = 1e-3
@@ -18,13 +19,16 @@ def adamw(model: nn.Module, options: Mapping[str, Any], scales: Mapping[str, flo
     The group's key ``decays`` says whether the schedule of the weight decay applies. ``scales`` are those of the
     learning rate, by the beginning of parameters' names. Source: released I-JEPA code.
     """
+    groups = _groups(model, scales)
+    # torch's fused one rounds the last few numbers of a tensor otherwise on CPUs: shards would not be what a whole is.
+    whole = place().world == 1 or any(p.is_cuda for group in groups for p in group["params"])
     return torch.optim.AdamW(
-        _groups(model, scales),
+        groups,
         lr=options["lr"],
         betas=tuple(options["betas"]),
         eps=options["eps"],
         weight_decay=0.0,
-        fused=True,
+        fused=whole,
     )
 
 

@@ -26,6 +26,8 @@ class DataOptions:
     """Standard deviation of each channel, of values in 0..1."""
     max_bad: float = 0.01
     """Share of samples that may be unreadable before a run stops."""
+    timeout: float | None = 300.0
+    """Seconds that a worker process may read one sample before it counts as unreadable; null: as long as it takes."""
 
 
 @dataclass
@@ -111,6 +113,17 @@ class TrainerOptions:
     """Rule for learning rates where a step takes other than ``global_batch`` samples: linear | sqrt | none."""
     device: str = "auto"
     """auto | cpu | cuda | cuda:N"""
+    devices: int | None = None
+    """Processes that share a step, one a device; null: one, or as many as a launcher has started."""
+    strategy: str = "auto"
+    """What processes share beside the work: ddp (gradients alone) | fsdp2 (parameters and what hangs on them) | hsdp
+    (these too, within groups of ``shard``) | auto (ddp where it fits into memory)."""
+    shard: int | None = None
+    """Processes of one group of hsdp; null: those of one machine."""
+    restarts: int = 0
+    """How often all processes are started again after one of them has died."""
+    timeout: float = 60.0
+    """Minutes that processes wait for one another before they give up."""
     precision: str = "bf16"
     """bf16 (autocast) | fp32"""
     alternate: bool = False
@@ -125,6 +138,8 @@ class TrainerOptions:
     """Steps between two checkpoints; null: twenty in a run and at least one an epoch, but not within fifty steps."""
     keep: int = 2
     """Newest checkpoints that are kept."""
+    async_checkpoint: bool = False
+    """Write checkpoints while training goes on."""
     max_skips: int = 3
     """Steps in a row that may be skipped for a loss or gradient that is not finite."""
     verify: str = "full"

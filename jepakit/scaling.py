@@ -17,29 +17,34 @@ RULES = {"linear": 1.0, "sqrt": 0.5, "none": 0.0}
 
 class Step(NamedTuple):
     """How many samples an optimiser step takes, and how many the configuration is stated for (None: as many): those of
-    all branches together."""
+    all branches together.
+
+    ``batch`` are those of the micro-batches that ``world`` processes look at side by side; each looks at ``accumulate``
+    of them, one after the other.
+    """
 
     batch: int
     accumulate: int
     stated: int | None
     rule: str
+    world: int = 1
 
     @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "Step":
+    def of(cls, config: Mapping[str, Any], world: int = 1) -> "Step":
         """Read off a configuration. Raises ConfigError where no whole number of micro-batches makes up its batch."""
         batches, options = [each["data"]["batch_size"] for each in branches(config).values()], config["trainer"]
-        batch = sum(batches)
+        batch = sum(batches) * world
         stated, count = options["global_batch"], options["accumulate"]
         if count is None:
             if stated is None:
                 raise ConfigError("trainer.accumulate=null makes up trainer.global_batch, which is not set: set either")
             if stated % batch:
-                given = (
-                    f"data.batch_size={batch}" if len(batches) == 1 else f"{batch}, what a batch of every branch has"
-                )
+                one = f"data.batch_size={batches[0]}"
+                given = one if len(batches) == 1 else f"{sum(batches)}, what a batch of every branch has"
+                given += f" in {world} processes" * (world > 1)
                 raise ConfigError(f"trainer.global_batch={stated} is no multiple of {given}")
             count = stated // batch
-        return cls(batch, count, stated, options["scaling"])
+        return cls(batch, count, stated, options["scaling"], world)
 
     @property
     def samples(self) -> int:

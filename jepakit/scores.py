@@ -51,29 +51,32 @@ class Scores:
         every = max(steps // 10, -(-self.options["samples"] // samples))
         return every if every <= steps else 0
 
+    def due(self, step: int, last: bool) -> bool:
+        """Whether there is anything to score after ``step`` steps."""
+        scored = self.every and (step % self.every == 0 or last)
+        return bool(scored or (self.during.due and (step % self.protocols_every == 0 or last)))
+
     def __call__(self, model: Any, step: int, last: bool, log: Log) -> None:
         """Score the model after ``step`` steps where that is due."""
         if self.every and (step % self.every == 0 or last):
-            since = log.pause()
-            log.write(step, self._monitored(model.target_backbone), show=False)
-            log.resume(since)
+            with log.pace.paused():
+                log.write(step, self._monitored(model.target_backbone), show=False)
         if self.during.due and (step % self.protocols_every == 0 or last):
-            since = log.pause()
-            for line in self.during(model, step):
-                log.write(step, {f"eval/{name}": score for name, score in line.scores.items()}, show=False)
-                for words in line.words:
-                    log.say(f"step {step}: {words}")
-            log.resume(since)
+            with log.pace.paused():
+                for line in self.during(model, step):
+                    log.write(step, {f"eval/{name}": score for name, score in line.scores.items()}, show=False)
+                    for words in line.words:
+                        log.say(f"step {step}: {words}")
 
     def controls(self, model: Any, log: Log) -> None:
         """The scores that there are to beat: a random encoder's and raw pixels'; and where the run starts from."""
-        since, start = log.pause(), model.target_backbone
-        random = build_backbone(self.config)[0].to(self.device) if self.config["start"]["weights"] else start
+        start = model.target_backbone
         assert self.monitor is not None
-        if controls := self.monitor.controls(random):
-            log.write(0, controls | self._monitored(start), show=False)
-            log.say("to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in controls.items()))
-        log.resume(since)
+        with log.pace.paused():
+            random = build_backbone(self.config)[0].to(self.device) if self.config["start"]["weights"] else start
+            if controls := self.monitor.controls(random):
+                log.write(0, controls | self._monitored(start), show=False)
+                log.say("to beat: " + ", ".join(f"{name} {value:.3f}" for name, value in controls.items()))
 
     def _monitored(self, backbone: nn.Module) -> dict[str, float]:
         assert self.monitor is not None

@@ -5,10 +5,12 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 @contextlib.contextmanager
 def stop_at_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM ask the loop to save and end; a second one ends it at once."""
+    """Ctrl-C, SIGTERM and SIGUSR1 (a cluster's notice) ask the loop to save and end; a second one ends it at once."""
     asked: list[int] = []
 
     def ask(number: int, frame: Any) -> None:
@@ -16,7 +18,7 @@ def stop_at_signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         asked.append(number)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, ask) for number in STOP}
     try:
         yield asked
     finally:

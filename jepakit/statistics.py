@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, distributed
 
+from jepakit.distributed import place
 from jepakit.types import Features
 
 Tokens = Literal["mean", "each", "all"]
@@ -96,8 +97,7 @@ class _Sum(torch.autograd.Function):
 
 def processes() -> int:
     """How many there are that hold samples of a step."""
-    there = distributed.is_available() and distributed.is_initialized()
-    return distributed.get_world_size() if there else 1
+    return place().world
 
 
 def exact(device: torch.device) -> contextlib.AbstractContextManager:

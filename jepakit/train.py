@@ -4,8 +4,8 @@ import contextlib
 import json
 import resource
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ import torch
 from torch import Tensor
 
 from jepakit import checkpoint
+from jepakit.background import Background
+from jepakit.batchnorm import synchronise
 from jepakit.branch import Branch, Taken, Turns, assemble, loaders
 from jepakit.build import build, build_backbone, parameters, seen_shape
 from jepakit.data import open_source
 from jepakit.device import pick_device
+from jepakit.distributed import Elsewhere, alone, average, first, gather, joined, most, place, tell, together
 from jepakit.errors import CollapseError, DataError, TrainingError
 from jepakit.evaluate.motion import infers_motion
 from jepakit.health import rollback
@@ -26,9 +29,14 @@ from jepakit.health.movement import Movement
 from jepakit.health.pixels import alike
 from jepakit.health.verdict import ILL
 from jepakit.health.watch import Watch
+from jepakit.jepa import figures_of
+from jepakit.lock import held
 from jepakit.log import JSONL, Log, read
+from jepakit.norms import clip, gradients, norm
 from jepakit.optim import make_optimizer, set_schedules
 from jepakit.options import HealthOptions
+from jepakit.pace import instruments
+from jepakit.parallel import SHARDS, blocks, parallelise
 from jepakit.pictures.report import report
 from jepakit.scaling import Step
 from jepakit.scores import Scores
@@ -45,63 +53,83 @@ def run(config: Mapping[str, Any], folder: Path) -> int:
     Raises:
         UserError: what the user can put right: configuration, data, checkpoints, losses that are not finite.
     """
-    trainer = Trainer(config, Path(folder))
-    try:
-        with stop_at_signals() as asked:
-            finished = trainer.fit(asked)
-        trainer.farewell()
-    finally:
-        trainer.log.close()
+    options, folder = config["trainer"], Path(folder)
+    with joined(options["device"], options["timeout"], needed=options["strategy"] in SHARDS), alone_in(folder):
+        trainer = Trainer(config, folder)
+        try:
+            with stop_at_signals() as asked:
+                finished = trainer.fit(asked)
+            trainer.by_first(trainer.farewell)
+        finally:
+            trainer.log.close()
     return 0 if finished else INTERRUPTED
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """The first process holds the run's folder; whoever trains there already is named to all. Raises ConfigError."""
+    with contextlib.ExitStack() as stack:
+        together(lambda: stack.enter_context(held(folder)) if place().first else None)
+        yield
+
+
 class Trainer:
-    """A run: everything that a step needs, made once."""
+    """A run: everything that a step needs, made once. Of several processes each has one; they go step by step together,
+    and the first one speaks, writes and scores."""
 
     def __init__(self, config: Mapping[str, Any], folder: Path):
-        self.config, self.folder, self.options = config, folder, config["trainer"]
+        self.config, self.folder, self.options, self.place = config, folder, config["trainer"], place()
         self.device = pick_device(self.options["device"], self.options["threads"])
-        self.source = open_source(config["data"])
-        self.batch, fed = Step.of(config), loaders(config, self.source, self.device)
+        self.source, self.batch = open_source(config["data"]), Step.of(config, self.place.world)
+        fed = loaders(config, self.source, self.device, self.batch.accumulate, self.place)
         self.loader = next(iter(fed.values()))
         self.epoch_steps = float(self.options["epoch_steps"] or len(self.loader) / self.batch.accumulate)
         self.steps = self.options["steps"] or max(1, int(self.options["epochs"] * self.epoch_steps))
         built = build(config, self.steps, self.batch.ratio)
         self.jepa = built.jepa.to(self.device).train()
-        self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder)
+        self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder, self.place)
         self.turns = Turns(self.branches, self.options["alternate"])
         samples = self.batch.samples
         self.scores = Scores(config, folder, self.source, self.jepa, self.device, self.steps, samples)
+        if self.place.world > 1:
+            synchronise(self.jepa)
+        if self.options["compile"]:
+            compile_blocks(self.jepa)
+        self.strategy, why = chosen(config, self.device)
+        self.parallel = parallelise(self.jepa, self.strategy, self.device, self.options["shard"])
         self.health = asdict(HealthOptions()) | (config.get("health") or {})
-        self.rollbacks = rollback.done(lenient(folder / JSONL)[0])
-        rollback.finish(folder, self.rollbacks)
+        self.rollbacks = first(lambda: rollback.done(lenient(folder / JSONL)[0]))
+        first(lambda: rollback.finish(folder, self.rollbacks))
         self.optim = rollback.slower(self.batch.scaled(config["optim"]), self.rollbacks)
         self.optimizer = make_optimizer(self.jepa, self.optim, scales(self.branches, config["optim"]["lr"]))
-        notes: list[str] = []
+        notes: list[str] = [why] * bool(why)
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
             begin(self.jepa, self.optimizer, config, notes.append)
         self.saved, self.skipped = self.step, 0
+        self.background = Background() if self.options["async_checkpoint"] else None
         units = {"clip" if seen_shape(branch.config)[1] > 1 else "img" for branch in self.branches}
         unit = units.pop() if len(units) == 1 else "sample"
-        self.log = Log(folder, self.steps, self.step, **config["logger"], unit=unit, attempt=len(self.rollbacks))
-        self.watch = Watch(self.branches[0].config, read(folder / JSONL))
+        about = {"unit": unit, "attempt": len(self.rollbacks), "silent": not self.place.first}
+        self.pace = instruments(config, self.device, self.place.world)
+        self.log = Log(folder, self.steps, self.step, **config["logger"], **about, pace=self.pace)
+        self.watch = Watch(self.branches[0].config, read(folder / JSONL) if self.place.first else ())
         self.ill = self.illness()
         for note in notes:
             self.log.say(note)
-        if self.options["compile"]:
-            compile_blocks(self.jepa)
 
     def fit(self, asked: list[int]) -> bool:
         """Train to the last step, or until ``asked`` holds a signal. Returns whether the run is finished."""
         self.announce()
-        if self.health["on_collapse"] == "rollback" and not checkpoint.folders(self.folder):
+        if self.health["on_collapse"] == "rollback" and not first(lambda: checkpoint.folders(self.folder)):
             self.save()  # what there is to go back to before there is another
         self.attempt(asked)
         while self.ill and self.roll_back():
             self.attempt(asked)
         if self.saved != self.step:
             self.save()
+        if self.background:
+            self.background.wait()
         if self.ill:
             raise CollapseError(rollback.ended(self.folder, self.step, self.rollbacks, self.ill))
         return self.step == self.steps
@@ -123,13 +151,23 @@ class Trainer:
                 yield [Taken(b, [next(streams[b]) for _ in range(b.accumulate)]) for b in self.turns(step)]
 
     def fetch(self, stream: Iterator[list[Taken]], asked: list[int]) -> list[Taken]:
-        """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too."""
+        """The micro-batches of a step; none once ``asked`` holds a signal, which may have ended the workers too.
+
+        Processes agree on it, whichever was asked. Raises DataError, Elsewhere where it is another's data that failed.
+        """
+        taken, failure = [], None
         try:
-            return [] if asked else next(stream)
-        except DataError:
-            if asked:
-                return []
-            raise
+            with self.pace.waiting():
+                taken = [] if asked else next(stream)
+        except DataError as error:
+            failure = None if asked else error
+        lost = [(each.branch.name, batch.replaced) for each in taken for batch in each.batches if batch.replaced]
+        stop, failed, any_lost = most(bool(asked), failure is not None, bool(lost))
+        if failed:
+            raise failure or Elsewhere("the data of another process failed")
+        for name, replaced in (each for some in gather(lost) for each in some) if any_lost else ():
+            next(branch for branch in self.branches if branch.name == name).quarantine.add(replaced)
+        return [] if stop else taken
 
     def advance(self, taken: list[Taken]) -> None:
         """A step, and what is due after it: a line of the log, a score, a checkpoint."""
@@ -139,7 +177,8 @@ class Trainer:
         last = self.step == self.steps
         if values is not None and due:
             self.write(values, taken)
-        self.scores(self.jepa, self.step, last, self.log)
+        if self.scores.due(self.step, last):
+            self.by_first(lambda: self.scores(self.whole, self.step, last, self.log))
         if (self.step % save_every == 0 or last) and not self.ill:
             self.save()
 
@@ -158,12 +197,12 @@ class Trainer:
         parts = self.gradients(taken)
         movement = Movement(self.jepa) if self.due(taken) else None
         norm = self.gradient_norm()
-        finite = bool(torch.isfinite(parts["loss"]) & torch.isfinite(norm))
+        finite = bool(torch.isfinite(average(parts["loss"])[0]) & torch.isfinite(norm))
         if finite:
             self.optimizer.step()
             self.jepa.after_step(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        self.log.count(sum(len(batch.index) for each in taken for batch in each.batches))
+        self.pace.count(sum(len(batch.index) for each in taken for batch in each.batches))
         if not finite:
             return self.skip(taken, {**parts, "grad_norm": norm})
         self.skipped = 0
@@ -174,31 +213,30 @@ class Trainer:
         found: dict[str, list[Tensor]] = {}
         shares, self.traces = [], {}
         for branch, batches in taken:
-            for batch in batches:
-                branch.quarantine.add(batch.replaced)
-            for losses in branch.gradients(batches, self.step):
-                shares.append(losses.total.detach() * branch.share)
-                parts = losses.parts if len(losses.parts) > 1 else {}  # the one part is all of it
-                for name, value in branch.called({"loss": losses.total, **parts}).items():
-                    found.setdefault(name, []).append(value.detach())
-                self.traces[branch] = losses
+            with self.parallel.exchanging(branch.figure.jepa) as begins:
+                for losses in branch.gradients(batches, self.step, begins):
+                    shares.append(losses.total.detach() * branch.share)
+                    parts = losses.parts if len(losses.parts) > 1 else {}  # the one part is all of it
+                    for name, value in branch.called({"loss": losses.total, **parts}).items():
+                        found.setdefault(name, []).append(value.detach())
+                    self.traces[branch] = losses
         return {"loss": torch.stack(shares).sum()} | {name: torch.stack(each).mean() for name, each in found.items()}
 
     def gradient_norm(self) -> Tensor:
         """Of all trained parameters together, before it is clipped: what is a branch's own where that says so, then all
         together, or each part by its own norm."""
-        trained = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = before = torch.nn.utils.get_total_norm([p.grad for p in trained])
-        if clipped := [branch for branch in self.branches if branch.clip is not None]:
-            for branch in clipped:
-                torch.nn.utils.clip_grad_norm_(list(self.jepa.own[branch.name].parameters()), branch.clip)
-            norm = torch.nn.utils.get_total_norm([p.grad for p in trained])
-        most = self.optim["clip"] if self.step >= self.optim["clip_after"] * self.epoch_steps else None
-        if most is not None and self.optim["clip_each"]:
+        trained = gradients(p for group in self.optimizer.param_groups for p in group["params"])
+        before = after = norm(trained)
+        if own := [branch for branch in self.branches if branch.clip is not None]:
+            for branch in own:
+                shorten(self.jepa.own[branch.name], branch.clip)
+            after = norm(trained)
+        longest = self.optim["clip"] if self.step >= self.optim["clip_after"] * self.epoch_steps else None
+        if longest is not None and self.optim["clip_each"]:
             for part in self.jepa.children():
-                torch.nn.utils.clip_grad_norm_(list(part.parameters()), most)
-        elif most is not None:
-            torch.nn.utils.clip_grads_with_norm_(trained, most, norm)
+                shorten(part, longest)
+        elif longest is not None:
+            clip(trained, longest, after)
         return before
 
     def skip(self, taken: list[Taken], values: Mapping[str, Tensor]) -> None:
@@ -213,8 +251,8 @@ class Trainer:
             "index": [index for _, index in samples],
             "samples": [source.describe(index) for source, index in samples],
         }
-        path = self.folder / f"nonfinite-step-{self.step:08d}.json"
-        path.write_text(json.dumps(found, indent=1))
+        path, every = self.folder / f"nonfinite-step-{self.step:08d}.json", gather(found)
+        first(lambda: path.write_text(json.dumps(every if len(every) > 1 else found, indent=1)))
         self.log.say(f"step {self.step}: loss or gradient is not finite, step skipped; its samples are in {path}")
         if self.skipped > self.options["max_skips"] and self.health["on_collapse"] == "rollback":
             self.ill = f"loss or gradient is not finite in {self.skipped} steps in a row"
@@ -226,29 +264,28 @@ class Trainer:
 
     def write(self, values: Mapping[str, Tensor | float], taken: list[Taken]) -> None:
         """A line of the log: numbers of the step, health, pace; and the verdict where a collapse begins or ends."""
-        line, first = {**values}, self.branches[0]  # whose health is the run's
-        for branch, batches in taken:
+        line, leading = averages(values), self.branches[0]  # whose health is the run's
+        for branch, batches in taken if self.place.first else ():
             losses, batch = self.traces[branch], batches[-1]
             found = figures(losses.trace, losses.asked, branch.figure.grid, branch.figure.jepa.distance)
             found |= alike(batch.views, batch.condition, batch.index)
             found |= {"samples": float(sum(len(each.index) for each in batches))}
-            line |= found if branch is first else branch.called(found)
+            line |= found if branch is leading else branch.called(found)
         values = {name: float(value) for name, value in line.items()}
         numbers = {name: value for name, value in values.items() if says(name, value)}
-        speed = self.log.pace(self.step)[0]
-        line = {"epoch": self.step / self.epoch_steps, **numbers, "images_per_second": speed}
+        line = {"epoch": self.step / self.epoch_steps, **numbers, **self.pace.line()}
         self.log.write(self.step, line)
-        if said := self.watch({"step": self.step, **line}):
+        if self.place.first and (said := self.watch({"step": self.step, **line})):
             self.log.say(said)
-        self.ill = self.illness()
+        self.ill = tell(self.illness())
 
     def save(self) -> None:
-        since = self.log.pause()
         note = {"health": self.watch.last.word, ATTEMPT: len(self.rollbacks)}
         guarded = rollback.guarded(self.health)
-        checkpoint.save(self.folder, self.jepa, self.optimizer, self.step, self.options["keep"], note, guarded)
+        keep = self.options["keep"]
+        with self.pace.paused():
+            checkpoint.save(self.folder, self.jepa, self.optimizer, self.step, keep, note, guarded, self.background)
         self.saved = self.step
-        self.log.resume(since)
 
     def illness(self) -> str:
         """Why the run cannot go on like this; empty while it can, or while a warning is all that is asked for."""
@@ -258,16 +295,21 @@ class Trainer:
     def roll_back(self) -> bool:
         """Back to the newest healthy checkpoint, and from there on with smaller steps. Returns whether it was done: not
         where that is not asked for, was done too often, or there is nothing to go back to."""
-        back = rollback.planned(self.folder, self.health, self.rollbacks, self.step, self.ill, self.options["verify"])
+        planned = (self.folder, self.health, self.rollbacks, self.step, self.ill, self.options["verify"])
+        back = first(lambda: rollback.planned(*planned))
         if back is None:
             return False
+        if self.background:
+            self.background.wait()
         self.log.rewind(back.line)
         self.rollbacks.append(back)
-        rollback.finish(self.folder, self.rollbacks)
-        self.step = self.saved = checkpoint.restore(self.folder, self.jepa, self.optimizer, self.options["verify"])
+        first(lambda: rollback.finish(self.folder, self.rollbacks))
+        with self.pace.paused():
+            self.step = checkpoint.restore(self.folder, self.jepa, self.optimizer, self.options["verify"])
+        self.saved = self.step
         self.optim = rollback.slower(self.batch.scaled(self.config["optim"]), self.rollbacks)
         self.skipped, self.ill = 0, ""
-        self.watch = Watch(self.branches[0].config, read(self.folder / JSONL))
+        self.watch = Watch(self.branches[0].config, read(self.folder / JSONL) if self.place.first else ())
         self.log.say(f"{back}: optim.lr is {self.optim['lr']:.3g} from here on, because: {back.reason}")
         return True
 
@@ -288,7 +330,18 @@ class Trainer:
         if self.step:
             self.log.say(f"resumed at step {self.step:,}")
         elif self.scores.every:
-            self.scores.controls(self.jepa, self.log)
+            self.by_first(lambda: self.scores.controls(self.whole, self.log))
+
+    def by_first(self, task: Callable[[], None]) -> None:
+        """Let the first process do something with the ``whole`` model, as if there were no others."""
+
+        def make() -> torch.nn.Module:
+            return build(self.config, self.steps, self.batch.ratio).jepa.to(self.device).train()
+
+        self.whole = self.parallel.whole(self.jepa, make)
+        if self.place.first:
+            with alone():
+                task()
 
     def farewell(self) -> None:
         """How far it came, how to go on, what it took; a finished run's pictures."""
@@ -297,9 +350,10 @@ class Trainer:
             self.log.say(f"stopped and saved at step {self.step:,}; go on with: jepakit train run={self.folder}")
             return
         random = build_backbone(self.config)[0].to(self.device)
-        backbones = {"trained encoder": self.jepa.target_backbone, "random encoder": random}
-        say = self.log.say
-        drawn = report(self.config, self.folder, backbones, self.source, self.device, self.branches, say)
+        backbones = {"trained encoder": self.whole.target_backbone, "random encoder": random}
+        figures, say = figures_of(self.whole), self.log.say
+        branches = [replace(b, figure=b.figure._replace(jepa=figures[b.name])) for b in self.branches]
+        drawn = report(self.config, self.folder, backbones, self.source, self.device, branches, say)
         say(f"finished {self.steps:,} steps; pictures: {', '.join(map(str, drawn[:-1]))}")
         for page in drawn[-1:]:
             say(f"report: {page}")
@@ -314,11 +368,32 @@ def scales(branches: Sequence[Branch], lr: float) -> dict[str, float]:
     return {f"own.{branch.name}.": branch.lr / lr for branch in branches if lr and branch.lr is not None}
 
 
+def averages(values: Mapping[str, Tensor | float]) -> dict[str, Tensor | float]:
+    """Means over processes of what each has computed of its own samples."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    return {**values, **dict(zip(tensors, average(*tensors.values()), strict=True))}
+
+
+def shorten(part: torch.nn.Module, longest: float) -> None:
+    """Clip the gradient of a part by its own norm."""
+    if found := gradients(part.parameters()):
+        clip(found, longest, norm(found))
+
+
 def compile_blocks(model: torch.nn.Module) -> None:
     """Compile every block of every stack, for any number of tokens."""
-    for module in model.modules():
-        for block in getattr(module, "blocks", ()):
-            block.compile(dynamic=True)
+    for block in blocks(model):
+        block.compile(dynamic=True)
+
+
+def chosen(config: Mapping[str, Any], device: torch.device) -> tuple[str, str]:
+    """The strategy over processes, and, where it was not asked for by name, why it is that one."""
+    asked, here = config["trainer"]["strategy"], place()
+    if asked != "auto" or here.world == 1 or device.type != "cuda":
+        return ("ddp", "") if asked == "auto" else (asked, "")
+    from jepakit.plan import choose
+
+    return choose(config, here.world, torch.cuda.get_device_properties(device).total_memory, here.near)
 
 
 def memory(device: torch.device) -> str:

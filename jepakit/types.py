@@ -62,9 +62,9 @@ def to_device(masks: Sequence[Mask], device: torch.device | str) -> list[Mask]:
     return _each(masks, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def rows(masks: Sequence[Mask], start: int, stop: int) -> list[Mask]:
-    """The masks of the samples ``start`` to ``stop - 1``; those that share a context go on sharing it."""
-    return _each(masks, lambda tensor: tensor[start:stop])
+def rows(masks: Sequence[Mask], which: slice | Int[Tensor, "n"]) -> list[Mask]:
+    """The masks of some samples; those that share a context go on sharing it."""
+    return _each(masks, lambda tensor: tensor[which])
 
 
 def _each(masks: Sequence[Mask], change: Callable[[Tensor], Tensor]) -> list[Mask]:

@@ -4,9 +4,12 @@ HELP = """\
 usage: jepakit VERB [key=value ...] [--plugin FILE]
 
   train      train: jepakit train recipe=demo
+  slurm      a batch script that trains on a cluster: jepakit slurm recipe=... nodes=2 gpus=8
+  plan       what training will need, before it begins: jepakit plan recipe=ijepa_vith14 gpus=16 gpu=a100
   eval       score a run's encoder: jepakit eval run=runs/... protocol=linear
   compare    scores of several runs beside the paper's: jepakit compare runs/a runs/b
   health     is a run learning, is it collapsing, and why: jepakit health run=runs/...
+  bench      where the time of a step goes, and beside another one's: jepakit bench recipe=demo against=demo_video
   features   write a folder's features: jepakit features run=runs/... data.root=/images out=features.safetensors
   inspect    what a file of weights is: jepakit inspect FILE
   import     someone else's weights as jepakit's: jepakit import FILE out=vith14.safetensors
@@ -37,6 +40,32 @@ usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDE
   -m, --multirun                           a sweep: jepakit train -m recipe=a,b optim.lr=1e-3,5e-4
   --cfg job, --info, --hydra-help          print the configuration, Hydra's state, Hydra's help
   --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
+  trainer.devices=8                        in so many processes, one a GPU; under torchrun or srun: as many as these start
+""",
+    "slurm": """\
+usage: jepakit slurm recipe=NAME nodes=N gpus=N [time=24:00:00] [partition=P] [account=A] [cpus=N] [grace=180]
+                     [env=COMMAND] [out=FILE.sbatch] [submit=true] [key=value ...]
+
+  nodes=N gpus=N    machines, and GPUs of each: one process a GPU; gpus=0: one a machine
+  cpus=N            cores of each process
+  grace=SECONDS     how long before its end a job saves, and goes back into the queue
+  env=COMMAND       what finds jepakit on the machines: env='source /path/.venv/bin/activate'
+  run=FOLDER        where the run is kept; without: runs/NAME-JOB
+  submit=true       hand the script to sbatch
+  key=value         settings, as for jepakit train
+""",
+    "plan": """\
+usage: jepakit plan [recipe=NAME] [gpus=N] [gpu=NAME] [memory=GIB] [mfu=SHARE] [per_machine=N] [network=GB/S]
+                    [images=N] [strategy=auto|ddp|fsdp2|hsdp] [key=value ...] [out=FILE.json]
+
+  recipe=, key=value   what would be trained; its data need not be there
+  gpus=16 per_machine=8 gpu=a100 memory=80   processes, those of a machine, the device of each, its memory in GiB
+  mfu=0.4 network=25   share of the device's peak that is reached, GB/s that leave a machine for each device
+  images=1281167       samples of an epoch, where the recipe does not say how many steps that is
+  out=FILE.json        the same for programs, in bytes, operations and seconds
+
+  Parameters, memory of each process by item, tokens, operations, what is sent, the size of a checkpoint, days. One step
+  is counted operation by operation, on tensors that have shapes and no content.
 """,
     "eval": """\
 usage: jepakit eval run=FOLDER [protocol=NAME[,NAME ...]] [weights=target|online] [data.KEY=VALUE ...]
@@ -67,6 +96,25 @@ usage: jepakit health run=FOLDER [out=FILE.json] [picture=false]
   verdicts: healthy, watch (exit code 0); not learning, collapsing, collapsed (exit code 1)
   while training: health.on_collapse=warn|stop|rollback health.factor=0.5 health.rollbacks=3; a run that was stopped
   ends with exit code 4
+""",
+    "bench": """\
+usage: jepakit bench [recipe=NAME] [key=value ...] [against=OTHER ...] [steps=N] [repeats=N] [out=FILE.json]
+                     [--profile FILE.json]
+       jepakit bench data data.root=FOLDER [data=SOURCE] [key=value ...] [steps=N] [repeats=N] [out=FILE.json]
+
+  recipe=, key=value   whose step is timed, in one process, as jepakit train would take it; run=FOLDER: that run's
+  against=OTHER        timed beside it, in turns: another recipe, a run folder, settings in place of the first one's
+                       (against="optim.name=lars encoder=vit_small"), or a Python file with a function
+                       prepare(config, device, part) that returns step(number) -> samples
+  steps=10 repeats=9   steps of a turn, and turns
+  clock=cpu            CPU time of the process in place of the wall's: where others want the machine too
+  fixed=true           the same batches again and again: what computing alone takes
+  out=FILE.json        all figures
+  --profile FILE.json  a trace of a few steps, for chrome://tracing or ui.perfetto.dev
+
+  data                 how many pictures or clips a second one core reads, by each decoder and by plain Pillow
+
+  Medians and quartiles of all steps by part: data is waiting for batches, rest what belongs to no part.
 """,
     "features": """\
 usage: jepakit features run=FOLDER|file=FILE data.root=FOLDER out=FILE.safetensors [weights=target|online] [pool=none]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 
 from jepakit.data import read_options
 from jepakit.data.colour import COLUMN
+from jepakit.data.desks import Desks
 from jepakit.data.mix import Mix
 from jepakit.data.samples import Parts, Samples, collate
 from jepakit.data.views import CentreView, Normalise, RandomView, View, drawn_views
@@ -39,6 +40,7 @@ class Loader:
         device: where the batches go. Pictures are resized there if it is a GPU, in the workers if not.
         rank, world: this process among those that share a step.
         views: ``config["views"]``, what is seen of a sample; nothing: one view, as ``options`` say.
+        accumulate: micro-batches of a step. An epoch is whole steps, if there are samples for one.
 
     ``Batch.condition`` holds for each view how it came about, ``B P`` with the columns of ``colour.How``.
 
@@ -56,7 +58,9 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         views: Mapping[str, Mapping[str, Any]] | None = None,
+        accumulate: int = 1,
     ):
+        self.accumulate = accumulate
         self.source, self.seed, self.rank, self.world = source, seed, rank, world
         self.options, self.device = read_options(options), torch.device(device)
         o = self.options
@@ -77,7 +81,8 @@ class Loader:
 
     def __len__(self) -> int:
         """Micro-batches in an epoch; what is left over waits for the next permutation."""
-        return len(self.source) * self.clips // (self.options.batch_size * self.world)
+        there = len(self.source) * self.clips // (self.options.batch_size * self.world)
+        return there - there % self.accumulate if there >= self.accumulate else there
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Micro-batches ``start`` to ``stop - 1`` counted from the beginning of training, across epochs.
@@ -137,15 +142,17 @@ class Stream:
         self.views, self.device, self._drawn = views if drawn else views * clips, device, drawn
         self._samples = Samples(source, views, seed, device.type != "cuda", drawn, clips)
         self._normalise = Normalise(options.mean, options.std, device)
-        self._workers = workers(options.workers)
+        self._workers, self._timeout = workers(options.workers), options.timeout
 
     def __call__(self, keys: Iterable[list[tuple[int, int]]]) -> Iterator[Batch]:
+        desks = Desks(self._workers, self._timeout, self._samples.source.describe)
         loader = DataLoader(
-            self._samples,
+            self._samples.at(desks),
             batch_sampler=keys,  # type: ignore[arg-type]
             collate_fn=collate,
             num_workers=self._workers,
             pin_memory=self.device.type == "cuda",
+            timeout=desks.look,
             generator=torch.Generator(),  # or it would draw from the global one
         )
         with contextlib.closing(items(loader)) as stream:

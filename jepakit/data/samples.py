@@ -1,5 +1,6 @@
 """One sample, and many of them stacked: all that happens in a worker process."""
 
+import copy
 from collections.abc import Iterable
 from itertools import chain
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset
 from jepakit import seeds
 from jepakit.data import BadSample
 from jepakit.data.colour import How
+from jepakit.data.desks import Desks, TooLong
 from jepakit.data.mix import Mix, permutation
 from jepakit.data.views import View
 from jepakit.errors import DataError
@@ -55,7 +57,13 @@ class Samples(Dataset):
         self, source: Source, views: tuple[View, ...], seed: int, fit: bool, drawn: bool = False, clips: int = 1
     ):
         self.source, self.views, self.seed, self.fit = source, views, seed, fit
-        self.drawn, self.clips, self._mix = drawn, clips, Mix.of(source)
+        self.drawn, self.clips, self._mix, self.desks = drawn, clips, Mix.of(source), Desks(0)
+
+    def at(self, desks: Desks) -> "Samples":
+        """The same samples, for workers that sit at ``desks``: these know what is read, and for how long it may be."""
+        copied = copy.copy(self)
+        copied.desks = desks
+        return copied
 
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         turn, asked = key
@@ -82,7 +90,11 @@ class Samples(Dataset):
         bad: list[tuple[int, BadSample]] = []
         for index in self._candidates(asked):
             try:
-                clips, labels = self._clips(index, turn)
+                with self.desks.reading(index):
+                    clips, labels = self._clips(index, turn)
+            except TooLong as error:
+                bad.append((index, BadSample(self.source.describe(index), str(error))))
+                continue
             except BadSample as error:
                 bad.append((index, error))
                 continue

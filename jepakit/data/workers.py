@@ -10,6 +10,8 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 
+from jepakit.data.desks import Desks
+from jepakit.distributed import place
 from jepakit.errors import DataError
 
 MAX_WORKERS = 8
@@ -19,9 +21,9 @@ REMOTE = "in DataLoader worker process"
 
 
 def workers(wanted: int | None) -> int:
-    """The number of worker processes: as wanted, or one fewer than the cores that this process may use."""
+    """The number of worker processes: as wanted, or one fewer than the cores that are this process's share."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(max(cores - 1, 1), MAX_WORKERS) if wanted is None else wanted
+    return min(max(cores // place().near - 1, 1), MAX_WORKERS) if wanted is None else wanted
 
 
 def items(loader: DataLoader) -> Iterator[Any]:
@@ -37,9 +39,10 @@ def items(loader: DataLoader) -> Iterator[Any]:
             except DataError as error:  # with the worker's traceback in its text
                 raise DataError(str(error).strip().splitlines()[-1].split("DataError: ")[-1]) from None
             except RuntimeError as error:
-                if not str(error).startswith("DataLoader worker"):
+                if not str(error).startswith("DataLoader"):
                     raise
-                raise DataError(f"{str(error).rstrip('. ')}; if memory ran out, try fewer data.workers") from error
+                _look(iterator, loader, error)
+                continue
             yield item
 
 
@@ -50,6 +53,18 @@ def _next(iterator: Iterator[Any]) -> Any:
         if REMOTE in str(error) or getattr(iterator, "_num_workers", 0) == 0:
             raise  # the source's own
         raise RuntimeError(f"DataLoader worker is gone ({type(error).__name__})") from error
+
+
+def _look(iterator: Any, loader: DataLoader, error: RuntimeError) -> None:
+    """Why the next batch lets one wait. Raises DataError where a worker is dead, or at one sample for too long."""
+    desks: Desks = getattr(loader.dataset, "desks", Desks(0))
+    if str(error).startswith("DataLoader timed out"):
+        desks.refuse_stuck()
+        return
+    dead = [number for number, worker in enumerate(iterator._workers) if not worker.is_alive()]
+    names = " and ".join(filter(None, map(desks.of, dead)))
+    died = str(error).rstrip(". ") + f", reading {names}" * bool(names)
+    raise DataError(f"{died}; if memory ran out, try fewer data.workers") from error
 
 
 @contextlib.contextmanager

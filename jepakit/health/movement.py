@@ -6,6 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jepakit.norms import everywhere, gradients, local, norm, squares
+
 MOST = 1024
 """Numbers of each parameter by which a step's length is measured: they are taken at a fixed stride."""
 
@@ -33,8 +35,7 @@ class Movement:
         if self.before:
             found |= {"step_length": length(self.before, learning(self._backbone))}
         if (matrices := [p for p in learning(self._backbone) if p.ndim > 1]) and self.before:
-            square = torch.stack([p.float().square().sum() for p in matrices]).sum()
-            found |= {"weight": (square / sum(p.numel() for p in matrices)).sqrt()}
+            found |= {"weight": (squares(matrices) / sum(p.numel() for p in matrices)).sqrt().float()}
         teacher = self.model.target_backbone
         return found | ({} if teacher is self._backbone else distance(self._backbone, teacher))
 
@@ -50,21 +51,24 @@ def learning(part: nn.Module) -> list[nn.Parameter]:
 
 def gradient(part: nn.Module) -> Float[Tensor, ""] | None:
     """The norm of a part's gradient; None where it has none."""
-    found = [p.grad for p in part.parameters() if p.grad is not None]
-    return torch.nn.utils.get_total_norm(found) if found else None
+    found = gradients(part.parameters())
+    return norm(found) if found else None
 
 
 def strided(p: Tensor) -> Float[Tensor, "n"]:
-    """At most ``MOST`` numbers of a parameter."""
-    return p.detach().flatten()[:: -(-p.numel() // MOST)].float()
+    """At most ``MOST`` numbers of a parameter, or of the shard of it that is here."""
+    here = local(p.detach()).flatten()
+    return here[:: max(1, -(-len(here) // MOST))].float()
 
 
 def length(before: Iterable[Tensor], after: Iterable[Tensor]) -> Float[Tensor, ""]:
     """How far parameters went since ``before``, as a share of their norm, both estimated."""
-    pairs = [(p.numel() / len(old), old, strided(p)) for old, p in zip(before, after, strict=True)]
+    after = list(after)
+    pairs = [(local(p).numel() / max(1, len(old)), old, strided(p)) for old, p in zip(before, after, strict=True)]
     moved = torch.stack([times * (new - old).square().sum() for times, old, new in pairs]).sum()
-    norm = torch.stack([times * new.square().sum() for times, _, new in pairs]).sum()
-    return (moved / norm.clamp_min(torch.finfo(norm.dtype).tiny)).sqrt()
+    whole = torch.stack([times * new.square().sum() for times, _, new in pairs]).sum()
+    moved, whole = everywhere(torch.stack([moved, whole]), after)
+    return (moved / whole.clamp_min(torch.finfo(whole.dtype).tiny)).sqrt()
 
 
 def distance(student: nn.Module, teacher: nn.Module) -> dict[str, Float[Tensor, ""]]:
@@ -73,6 +77,6 @@ def distance(student: nn.Module, teacher: nn.Module) -> dict[str, Float[Tensor, 
     pairs = list(zip(student.parameters(), teacher.parameters(), strict=False))
     if not pairs or [p.shape for p in student.parameters()] != [p.shape for p in teacher.parameters()]:
         return {}
-    apart = torch.stack([(slow.float() - fast.float()).square().sum() for fast, slow in pairs]).sum()
-    norm = torch.stack([fast.float().square().sum() for fast, _ in pairs]).sum()
-    return {"teacher_distance": (apart / norm.clamp_min(torch.finfo(norm.dtype).tiny)).sqrt()}
+    apart = squares([slow.float() - fast.float() for fast, slow in pairs])
+    whole = squares([fast for fast, _ in pairs])
+    return {"teacher_distance": (apart / whole.clamp_min(torch.finfo(whole.dtype).tiny)).sqrt().float()}

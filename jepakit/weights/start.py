@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from jepakit.errors import CheckpointError, ConfigError, nearest
 from jepakit.jepa import Branched, Jepa
+from jepakit.parallel import laid_out
 from jepakit.types import Weights
 from jepakit.weights.fill import native, refuse_misfit, skeleton
 
@@ -60,7 +61,8 @@ def begin(
     for note in notes:  # nothing is refused from here on
         say(note)
     for each in fills:
-        each.module.load_state_dict(each.state)
+        there = each.module.state_dict()
+        each.module.load_state_dict({name: laid_out(value, there[name]) for name, value in each.state.items()})
     for name, parameter in moments.items():
         optimizer.state[parameter] = _state(name, parameter, found.optimizer)
     if "optimizer" in parts:
@@ -148,7 +150,7 @@ def _state(name: str, parameter: nn.Parameter, found: Mapping[str, Tensor]) -> d
     first, second, step = (found[f"{name}/{key}"] for key in MOMENTS)
     state = {"step": step.to(parameter.device, torch.float32, copy=True)}
     for key, value in zip(MOMENTS, (first, second), strict=False):
-        state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+        state[key] = torch.empty_like(parameter, requires_grad=False).copy_(laid_out(value, parameter))
     return state
 
 

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
-VERBS = "there are: train, eval, compare, health, features, inspect, import, export, report, show, plugins, data, new, "
-VERBS += "doctor, demo"
+from jepakit import cli
+
+VERBS = f"there are: {', '.join(cli.VERBS)}"
 SHOWN = "there are: config, masks, views, curves, flow, predictions"
 LINES = {
     ("trian",): f"no verb 'trian' (did you mean 'train'?); {VERBS}",
@@ -50,6 +51,7 @@ LINES = {
     ("new", "maskr", "x"): "new knows no 'maskr' (did you mean 'masker'?); there are: masker, tokenizer, encoder, "
     "predictor, anti_collapse",
     ("new", "masker"): "new masker needs a name: jepakit new masker NAME [FOLDER]",
+    ("bench", "steps=0"): "steps=0 is no number of steps: write steps=1 or more",
     ("doctor", "now"): "doctor takes no arguments, but was given 'now'",
     ("-sc", "qery=bash"): "-sc qery=bash: write -sc install=bash (did you mean 'query'?)",
 }

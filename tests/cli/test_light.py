@@ -41,7 +41,7 @@ def completed(root, *lines: str) -> list[list[str]]:
 
 
 def test_help_of_every_verb(root):
-    verbs = ["train", "eval", "report", "show", "plugins", "data", "new", "doctor", "demo"]
+    verbs = ["train", "plan", "eval", "bench", "report", "show", "plugins", "data", "new", "doctor", "demo"]
     for verb, said in zip(verbs, answers(root, *(([verb, "--help"], "") for verb in verbs)), strict=True):
         assert said.startswith(f"usage: jepakit {verb}")
 
@@ -117,6 +117,7 @@ COMPLETIONS = {
     "jepakit train -m encoder=vit_tiny,vit_huge optim.l": ["optim.lr="],
     "jepakit train nonsense=1 optim.l": ["optim.lr="],
     "jepakit show config encoder=vit_h": ["encoder=vit_huge"],
+    "jepakit plan gp": ["gpu=", "gpus="],
     "jepakit export to=": ["to=hf", "to=hf_vjepa2", "to=meta", "to=safetensors", "to=timm", "to=vjepa", "to=vjepa2"],
     "jepakit features po": ["pool=mean", "pool=none"],
     "jepakit eval protocol=l": ["protocol=linear", "protocol=linear_ijepa", "protocol=logistic", "protocol=lowshot"]

@@ -17,7 +17,7 @@ LINES = {
     "tainer.steps=3": f"unknown key 'tainer' (did you mean 'trainer'?); {TOP}",
     "+sead=3": f"unknown key 'sead' (did you mean 'seed'?); {TOP}",
     "+data.rot.deep=3": "unknown key 'data.rot' (did you mean 'root'?); known: root, clip, batch_size, size, workers, "
-    "crop_scale, crop_ratio, flip, mean, std, max_bad",
+    "crop_scale, crop_ratio, flip, mean, std, max_bad, timeout",
     "anti_collapse.still.pul=1": "unknown key 'anti_collapse.still.pul' (did you mean 'pull'?); known: pull",
     "anti_collapse.apart.push=1": "anti_collapse.apart is not part of this run: choose it, anti_collapse=[still,apart]",
     "+anti_collapse.apart.push=1": "anti_collapse.apart is not part of this run: choose it, "

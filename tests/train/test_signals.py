@@ -24,7 +24,7 @@ def test_the_first_signal_ends_the_step_and_saves(number, tmp_path, at, capsys):
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path, at, monkeypatch, undisturbed):
     """Even within the save that the first one asked for: it is not there, and the one before it is."""
-    made, original = tiny.config(trainer__checkpoint_every=3), checkpoint._write
+    made, original = tiny.config(trainer__checkpoint_every=3), checkpoint.write
 
     def write(path, content):
         if path.parent.name.startswith("step-00000005"):
@@ -32,7 +32,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, at, monkeypatch, undisturbed):
         original(path, content)
 
     at(5, lambda: signal.raise_signal(signal.SIGINT))
-    monkeypatch.setattr(checkpoint, "_write", write)
+    monkeypatch.setattr(checkpoint, "write", write)
     with pytest.raises(KeyboardInterrupt):
         train.run(made, tmp_path)
     monkeypatch.undo()

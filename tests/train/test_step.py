@@ -74,7 +74,7 @@ def test_an_accumulated_step_is_one_step(tmp_path):
     made = tiny.config(trainer__accumulate=2, trainer__steps=None, trainer__epochs=4.0)
     assert train.run(made, tmp_path) == 0
     assert [(line["step"], line["epoch"]) for line in tiny.lines(tmp_path)] == [
-        (step, step / (tiny.EPOCH / 2)) for step in range(1, 2 * tiny.EPOCH + 1)
+        (step, step / (tiny.EPOCH // 2)) for step in range(1, 4 * (tiny.EPOCH // 2) + 1)
     ]
 
 

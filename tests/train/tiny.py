@@ -38,7 +38,7 @@ BASE: dict[str, Any] = {
     "evaluate": asdict(EvaluateOptions(every=0, samples=32, k=3)),
     "published": [],
 }
-FREE = ("images_per_second",)
+FREE = ("images_per_second", "images_per_second_rank", "data_wait", "memory_gib")
 """What of a line of the log hangs on the clock."""
 
 
