@@ -21,6 +21,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import nn
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_optimizer_state_dict,
@@ -72,9 +73,9 @@ def save(
             first(lambda: _finish(part, target, keep, guarded), group)
         except (OSError, CheckpointException, UserError) as error:
             first(lambda: shutil.rmtree(part, ignore_errors=True), group)
-            if isinstance(error, UserError):
+            if isinstance(error, CheckpointError):
                 raise
-            cause = _cause(error)
+            cause = error if isinstance(error, UserError) else _cause(error)
             if not isinstance(cause, Exception):
                 raise cause from None  # Ctrl-C
             raise CheckpointError(f"step {step} could not be saved in {root}: {first_line(cause)}") from error
@@ -243,6 +244,8 @@ def _compare(folder: Path, model: nn.Module) -> Mapping[str, Any]:
     if extra := sorted(saved.keys() - wanted.keys()):
         raise CheckpointError(f"{folder} holds {extra[0]}, which the model has not ({len(extra)} such keys)")
     for name, value in wanted.items():
+        if not isinstance(saved[name], TensorStorageMetadata):
+            raise Damaged(f"{folder}: {name} is no tensor")
         shape = tuple(saved[name].size)
         if shape != tuple(value.shape):
             raise CheckpointError(f"{folder}: {name} is {shape}, the model's is {tuple(value.shape)}")

@@ -11,6 +11,8 @@ import jepakit
 from jepakit.errors import ConfigError, UserError, nearest
 from jepakit.usage import HELP, VERB_HELP
 
+TRUST = "JEPAKIT_TRUST"
+"""Variable that says the same as ``--trust``: run folders of others may be gone on with."""
 Verb = Callable[[list[str], list[Path]], int]
 
 
@@ -42,6 +44,9 @@ def _main(argv: list[str]) -> int:
 
         return complete(argv[1] if len(argv) > 1 else "", list(VERBS), take_plugins)
     argv, files = take_plugins(argv)
+    if "--trust" in argv:
+        os.environ[TRUST] = "1"  # processes that are started agree
+        argv = [word for word in argv if word != "--trust"]
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if argv else 2

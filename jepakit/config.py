@@ -25,10 +25,13 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from jepakit.branches import chosen_part, place
 from jepakit.catalog import ROOT, Catalog, Root, collect
 from jepakit.errors import ConfigError, UserError
-from jepakit.optionfiles import GROUPS, Node, refuse_targets
+from jepakit.optionfiles import GROUPS, Node
 from jepakit.options import BranchOptions, ViewOptions
 from jepakit.strict import check, choose, unchosen, unknown
+from jepakit.yamls import refuse_targets
 
+HYDRA = ("hydra/launcher", "hydra/sweeper", "hydra.launcher.", "hydra.sweeper.", "hydra.sweep.")
+"""What a command line may say of Hydra. It calls what its logging and its callbacks name, and sets variables."""
 SECTIONS = {
     each.name: dataclasses.fields(each.default_factory)[0].name  # type: ignore[arg-type, misc]
     for each in dataclasses.fields(Root)
@@ -116,6 +119,7 @@ def parse(overrides: Sequence[str], catalog: Catalog) -> list[Override]:
     parsed = [_parse(each) for each in overrides]
     _refuse_twice(parsed)
     for each in parsed:
+        _refuse_hydra(each)
         if "_target_" in each.key_or_group.split("."):
             refuse_targets({"_target_": ""}, str(each.input_line))
         if not each.is_sweep_override():
@@ -125,6 +129,13 @@ def parse(overrides: Sequence[str], catalog: Catalog) -> list[Override]:
         else:
             _check_key(each)
     return parsed
+
+
+def _refuse_hydra(override: Override) -> None:
+    key, package = override.key_or_group, override.package or ""
+    if package.startswith("hydra") or (re.match(r"hydra\b", key) and not key.startswith((*HYDRA, "hydra.searchpath"))):
+        ways = ", ".join(each + "*" * each.endswith(".") for each in HYDRA)
+        raise ConfigError(f"{override.input_line} is refused; of Hydra a command line says: {ways}")
 
 
 def _refuse_twice(parsed: Sequence[Override]) -> None:

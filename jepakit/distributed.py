@@ -85,8 +85,13 @@ def joined(device: str = "auto", minutes: float = TIMEOUT, needed: bool = False)
     gpu, alone = device.startswith(("auto", "cuda")) and torch.cuda.is_available(), {}
     if launched():
         os.environ.update(meeting(os.environ))
+        local, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if gpu and local >= cards:
+            raise ConfigError(
+                f"process {local} of this machine finds {cards} GPUs: start as many, or trainer.device=cpu"
+            )
         if gpu:
-            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+            torch.cuda.set_device(local)
     else:
         alone = {"store": distributed.HashStore(), "rank": 0, "world_size": 1}
     wait = datetime.timedelta(minutes=minutes)
@@ -132,9 +137,9 @@ def _port(environment: Mapping[str, str]) -> str:
 def wait(minutes: float) -> None:
     """How long processes that have joined wait for one another from now on."""
     if place().world > 1:
-        from torch.distributed.distributed_c10d import _set_pg_timeout  # there is no other way to change it
-
-        _set_pg_timeout(datetime.timedelta(minutes=minutes))
+        c10d = distributed.distributed_c10d  # up to torch 2.14 there is no other way
+        change = getattr(distributed, "set_timeout", None) or c10d._set_pg_timeout
+        change(datetime.timedelta(minutes=minutes))
 
 
 # What processes agree on ---------------------------------------------------------------------------------------------
@@ -197,8 +202,7 @@ def together(task: Callable[[], T_], group: Any = None) -> T_:
     except Exception as error:  # of types that may not travel
         failure = UserError(f"rank {place().rank}: {type(error).__name__}: {error}")
         failure.__cause__ = error
-    found = [each for each in gather(failure, group) if each is not None]
-    if failure is not None or found:
+    if found := [each for each in gather(failure, group) if each is not None]:
         raise failure or found[0]
     return result
 

@@ -23,6 +23,7 @@ from jepakit import runs
 from jepakit.catalog import ROOT, Catalog
 from jepakit.config import compose, jobs, parse, plainly, prepare, settle, take
 from jepakit.errors import ConfigError, UserError
+from jepakit.lock import held
 from jepakit.optionfiles import Node
 from jepakit.room import failure
 from jepakit.sharing import agreed, altered, begun, note_beginning, refuse_devices, shared, unfinished, why
@@ -113,7 +114,8 @@ def _begin(config: dict[str, Any], call: Call, folder: Path | None = None) -> in
     folder = runs.create(config, call.catalog.plugins, call.line, folder)
     print(f"jepakit: run {folder}")
     try:
-        return _run(config | {"run": str(folder)}, folder, call)
+        with held(folder):
+            return _run(config | {"run": str(folder)}, folder, call)
     except UserError:
         runs.discard(folder)
         raise
@@ -145,6 +147,11 @@ def _same(run: runs.Run, config: dict[str, Any], call: Call) -> int:
 
 def _resume(run: runs.Run, config: dict[str, Any], changed: dict[str, tuple], call: Call) -> int:
     refuse_devices(config["trainer"])
+    with held(run.folder):
+        return _go_on(run, config, changed, call)
+
+
+def _go_on(run: runs.Run, config: dict[str, Any], changed: dict[str, tuple], call: Call) -> int:
     print(f"jepakit: run {run.folder} goes on")
     if joined := runs.joined(run.config, config):
         print(f"jepakit: new since the run began, at their defaults: {', '.join(joined)}")

@@ -4,6 +4,7 @@ A line belongs to a step. When a run is resumed, the lines past the step it resu
 lost or doubled.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from jepakit.errors import ConfigError, DataError
+from jepakit.errors import ConfigError, DataError, TrainingError
 from jepakit.health.course import ATTEMPT, FROM
 from jepakit.pace import Pace
 
@@ -69,13 +70,13 @@ class Log:
     def say(self, text: str) -> None:
         """A line of words."""
         self.console.print(text, highlight=False, soft_wrap=True, markup=False)
-        print(text, file=self._text, flush=True)
+        self._append(self._text, text)
 
     def write(self, step: int, values: Mapping[str, float], show: bool = True) -> None:
         """A line of numbers after ``step`` steps. Numbers that are not finite are kept as null in log.jsonl."""
         line = {"step": step, **({ATTEMPT: self.attempt} if self.attempt else {}), **values}
         clean = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()}
-        print(json.dumps(clean), file=self._jsonl, flush=True)
+        self._append(self._jsonl, json.dumps(clean))
         for name, value in values.items():
             if self._writer is not None:
                 self._writer.add_scalar(name, value, step)
@@ -87,7 +88,7 @@ class Log:
 
     def rewind(self, line: Mapping[str, Any]) -> None:
         """Go on from an earlier step: ``line`` is that of the rollback, and is on disk when this returns."""
-        print(json.dumps(line), file=self._jsonl, flush=True)
+        self._append(self._jsonl, json.dumps(line))
         os.fsync(self._jsonl.fileno())
         self.start, self.attempt = line["step"], line[ATTEMPT]
         if self._writer is not None:
@@ -105,22 +106,36 @@ class Log:
                 *known,
             ]
         )
-        print(text, file=self._text, flush=True)
+        self._append(self._text, text)
         if self._progress is not None:
             self._progress.update(self._bar, completed=step, description=text)
         elif not self.silent:
             print(text, flush=True)
 
     def close(self) -> None:
-        """Write what is left, give the terminal back."""
-        if self._progress is not None:
-            self._progress.stop()
-        if self._writer is not None:
-            self._writer.close()
-        if self._wandb is not None:
-            self._wandb.finish()
-        self._jsonl.close()
-        self._text.close()
+        """Write what is left, give the terminal back. All of it is closed, whatever one of them raises."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(_closed, self._text)
+            stack.callback(_closed, self._jsonl)
+            if self._wandb is not None:
+                stack.callback(self._wandb.finish)
+            if self._writer is not None:
+                stack.callback(self._writer.close)
+            if self._progress is not None:
+                stack.callback(self._progress.stop)
+
+    def _append(self, file: TextIO, text: str) -> None:
+        try:
+            print(text, file=file, flush=True)
+        except OSError as error:
+            on = f"jepakit train run={self.folder}"
+            raise TrainingError(f"{file.name} cannot be written ({error.strerror}); go on later with: {on}") from error
+
+
+def _closed(file: TextIO) -> None:
+    """Close a file; what it could not take was told when it was written."""
+    with contextlib.suppress(OSError):
+        file.close()
 
 
 def read(log: Path) -> list[dict[str, Any]]:

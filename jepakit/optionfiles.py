@@ -6,10 +6,9 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
 
+from jepakit import yamls
 from jepakit.errors import ConfigError, nearest
 
 GROUPS = {kind: kind for kind in ("tokenizer", "masker", "encoder", "predictor", "anti_collapse")} | {"data": "source"}
@@ -43,25 +42,10 @@ class Option(NamedTuple):
 def read(option: Option) -> Node:
     """What an option's file says. Raises ConfigError for a file that is no YAML of keys and values."""
     assert option.file is not None
-    try:
-        body = OmegaConf.create(option.file.read_text("utf-8"))
-    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        raise ConfigError(f"{option.place} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(body, DictConfig):
-        raise ConfigError(f"{option.place} holds no keys and values")
-    refuse_targets(OmegaConf.to_container(body), option.place)
+    body = yamls.read(option.file.read_bytes(), option.place)
+    plain: Any = OmegaConf.to_container(body)
+    yamls.refuse_hydra(plain, option.place, root=not option.group)
     return body
-
-
-def refuse_targets(value: Any, place: str) -> None:
-    """Raise ConfigError for ``_target_`` anywhere in plain data: a configuration never says what code to run."""
-    if isinstance(value, dict):
-        if "_target_" in value:
-            raise ConfigError(f"{place}: '_target_' is refused; a component is chosen by its registered name")
-        value = list(value.values())
-    if isinstance(value, list):
-        for each in value:
-            refuse_targets(each, place)
 
 
 def shipped(package: str, plugin: str) -> Iterator[Option]:

@@ -27,11 +27,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from jepakit import sums
 from jepakit.distributed import place
-from jepakit.errors import ConfigError, nearest
+from jepakit.errors import ConfigError
 from jepakit.jepa import Branched, Jepa, figures_of
 
 STRATEGIES = ("ddp", "fsdp2", "hsdp")
-SHARDS = ("fsdp2", "hsdp")
+SHARDS = STRATEGIES[1:]
 """Those that need a group even of one process."""
 BUCKET = 25 * 2**20
 """Bytes of gradients that are exchanged at once (torch's DDP has the same)."""
@@ -148,15 +148,12 @@ def parallelise(model: Jepa | Branched, strategy: str, device: torch.device, sha
 
     Args:
         model: the run's.
-        strategy: one of ``STRATEGIES``.
+        strategy: ddp, fsdp2 or hsdp.
         shard: processes of one group of hsdp.
 
     Raises:
-        ConfigError: a strategy that there is not, or groups that the processes cannot be divided into.
+        ConfigError: groups that the processes cannot be divided into.
     """
-    if strategy not in STRATEGIES:
-        there = ", ".join((*STRATEGIES, "auto"))
-        raise ConfigError(f"no trainer.strategy={strategy}{nearest(strategy, STRATEGIES)}; there are: {there}")
     if strategy == "ddp":
         if place().world == 1:
             return Alone()

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from omegaconf import OmegaConf
 
 import jepakit
+from jepakit import yamls
 from jepakit.catalog import Catalog
 from jepakit.errors import ConfigError, nearest
 from jepakit.optionfiles import GROUPS
@@ -30,7 +31,7 @@ from jepakit.strict import check, flatten
 
 ROOT = Path("runs")
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "kornia", "lightly", "hydra-core", "omegaconf", "safetensors")
-RECORDS = {"config.yaml", "command.txt", "plugins.json", "environment.json", "git.json"}
+RECORDS = {"config.yaml", "command.txt", "plugins.json", "environment.json", "git.json", "lock"}
 LENGTH = ("run", "published", "trainer.steps", "trainer.epochs")
 """Settings in which a run and its continuation may differ without a word being said against it."""
 FIXED = (
@@ -125,25 +126,13 @@ def open_run(path: Path) -> Run:
         raise ConfigError(f"run={path}: there is no run{nearest(str(path), runs)}{listed}")
     plugins = path / "plugins.json"
     listed_plugins = json.loads(plugins.read_text("utf-8")) if plugins.is_file() else []
-    config: Any = OmegaConf.to_container(OmegaConf.load(file))
-    return Run(path, config, listed_plugins, (path / "finished").exists())
+    return Run(path, yamls.resolved(file.read_bytes(), str(file)), listed_plugins, (path / "finished").exists())
 
 
 def found(root: Path = ROOT) -> list[Path]:
     """Run folders, sweeps' included, newest first."""
     files = [*root.glob("*/config.yaml"), *root.glob("sweep-*/*/config.yaml")]
     return [file.parent for file in sorted(files, key=lambda file: (file.stat().st_mtime, file), reverse=True)]
-
-
-def newest(root: Path, recipe: str | None, config: Mapping[str, Any] | None = None) -> Run | None:
-    """The newest unfinished run of a recipe; with ``config`` the newest that differs from it in its length only."""
-    for folder in found(root):
-        run = open_run(folder)
-        if run.finished or run.config.get("recipe") != recipe:
-            continue
-        if config is None or not changes(run.config, config, but=LENGTH):
-            return run
-    return None
 
 
 def changes(

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,9 @@ STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 def stop_at_signals() -> Iterator[list[int]]:
     """Ctrl-C, SIGTERM and SIGUSR1 (a cluster's notice) ask the loop to save and end; a second one ends it at once."""
     asked: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # whoever runs this in a thread hears them
+        yield asked
+        return
 
     def ask(number: int, frame: Any) -> None:
         if asked:

@@ -16,28 +16,33 @@ from omegaconf.errors import OmegaConfBaseException
 from jepakit.branches import PARTS, branches, place, told
 from jepakit.catalog import Catalog, Root
 from jepakit.errors import ConfigError, nearest
-from jepakit.optionfiles import GROUPS, refuse_targets
+from jepakit.optionfiles import GROUPS
 from jepakit.options import BranchOptions, ViewOptions
 from jepakit.scaling import RULES
 from jepakit.signature import literals
+from jepakit.yamls import refuse_targets
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "distance": ("smooth_l1", "l2", "l1"),
     "optim.name": ("adamw", "lars"),
     "optim.decay": ("cosine", "linear"),
     "trainer.precision": ("bf16", "fp32"),
+    "trainer.strategy": ("auto", "ddp", "fsdp2", "hsdp"),
     "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),
     "health.on_collapse": ("warn", "stop", "rollback"),
 }
 AT_LEAST = {
     0: "distance_weight data.workers data.max_bad optim.lr optim.start_lr optim.final_lr optim.warmup optim.clip_after "
-    "optim.momentum trainer.max_skips evaluate.every "
+    "optim.momentum trainer.max_skips trainer.restarts evaluate.every "
     "health.rollbacks",
-    1: "data.batch_size data.size trainer.steps trainer.epoch_steps trainer.accumulate trainer.global_batch "
+    1: "data.batch_size data.size trainer.devices trainer.shard trainer.steps trainer.epoch_steps trainer.accumulate "
+    "trainer.global_batch "
     "trainer.threads trainer.log_every trainer.checkpoint_every trainer.keep evaluate.samples evaluate.k",
 }
-ABOVE_ZERO = "optim.stretch optim.eps optim.clip trainer.epochs evaluate.temperature health.factor"
+ABOVE_ZERO = (
+    "data.timeout optim.stretch optim.eps optim.clip trainer.epochs trainer.timeout evaluate.temperature health.factor"
+)
 SPANS = {"data.crop_scale": 1.0, "data.crop_ratio": math.inf}
 """Pairs, low then high, above zero and at most this."""
 PAIRS = "optim.weight_decay optim.betas"
@@ -177,7 +182,7 @@ def _component(group: str, path: str, node: Any, catalog: Catalog) -> dict[str, 
 def _one(group: str, path: str, node: dict[str, Any], catalog: Catalog) -> dict[str, Any]:
     if "name" not in node:
         raise choose(group, catalog)
-    component = catalog.plugins.get(GROUPS[group], node["name"])
+    component = catalog.plugins.get(GROUPS[group], str(node["name"]))
     result = _typed(catalog.schema(group, component.name), node, path)
     for key, allowed in literals(component).items():
         if result[key] not in (*allowed, "???"):

@@ -40,7 +40,7 @@ usage: jepakit train [recipe=NAME] [group=option ...] [key=value ...] [run=FOLDE
   -m, --multirun                           a sweep: jepakit train -m recipe=a,b optim.lr=1e-3,5e-4
   --cfg job, --info, --hydra-help          print the configuration, Hydra's state, Hydra's help
   --config-dir DIR                         options and recipes of your own, DIR/recipe/mine.yaml
-  trainer.devices=8                        in so many processes, one a GPU; under torchrun or srun: as many as these start
+  trainer.devices=8                        in so many processes, one a GPU; under torchrun or srun as many as they start
 """,
     "slurm": """\
 usage: jepakit slurm recipe=NAME nodes=N gpus=N [time=24:00:00] [partition=P] [account=A] [cpus=N] [grace=180]

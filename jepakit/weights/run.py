@@ -1,7 +1,6 @@
 """A run folder as something with weights: its newest valid checkpoint, read without running anything that it holds."""
 
 import json
-import pickle
 import sys
 import warnings
 from collections.abc import Iterator
@@ -9,29 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
+from jepakit import trust
 from jepakit.checkpoint import FOLDER, METADATA, STATE, Damaged, check
 from jepakit.errors import CheckpointError, first_line
 from jepakit.protocols import Content
 from jepakit.runs import open_run
-
-ALLOWED = {
-    "torch.distributed.checkpoint.metadata": (
-        *("Metadata", "MetadataIndex", "StorageMeta", "TensorStorageMetadata", "BytesStorageMetadata"),
-        *("ChunkStorageMetadata", "TensorProperties", "_MEM_FORMAT_ENCODING"),
-    ),
-    "torch.distributed.checkpoint.filesystem": ("_StorageInfo", "_StoragePrefix"),
-    "torch.serialization": ("_get_layout",),
-    "torch": ("Size", *(name for name, value in vars(torch).items() if isinstance(value, torch.dtype))),
-    "pathlib": ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
-    "pathlib._local": ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
-    "collections": ("OrderedDict",),
-}
-"""What the list of a checkpoint's tensors, a pickle, is made of. Another name in it could run code."""
 
 
 def is_run(path: Path) -> bool:
@@ -66,10 +51,9 @@ def _tensors(folder: Path, shapes_only: bool) -> dict[str, Tensor]:
     device = "meta" if shapes_only else "cpu"
     state = {name: torch.empty(entry.size, dtype=entry.properties.dtype, device=device) for name, entry in listed}
     if not shapes_only:
-        # Of everything but tensors, settings of the optimiser say, the reader would load pickles: it is not asked to.
         try:
             with warnings.catch_warnings(action="ignore", category=UserWarning):  # that there is no process group
-                dcp.load(state, storage_reader=dcp.FileSystemReader(folder), no_dist=True)
+                trust.load(state, folder, no_dist=True)
         except (Exception, CheckpointException) as error:  # what a reader raises depends on where the damage is
             cause = next(iter(error.failures.values()))[0] if isinstance(error, CheckpointException) else error
             if not isinstance(cause, Exception):
@@ -81,20 +65,10 @@ def _tensors(folder: Path, shapes_only: bool) -> dict[str, Tensor]:
 def _listed(file: Path) -> Iterator[tuple[str, TensorStorageMetadata]]:
     """Names of the tensors of a checkpoint, and what is known of each."""
     try:
-        with file.open("rb") as stream:
-            found = _Careful(stream).load().state_dict_metadata
+        found = trust.listed(file).state_dict_metadata
     except Exception as error:  # a pickle that is cut off can raise anything
         raise Damaged(f"{file.parent}: its {file.name} cannot be read ({first_line(error)})") from error
     return ((name, entry) for name, entry in found.items() if isinstance(entry, TensorStorageMetadata))
-
-
-class _Careful(pickle.Unpickler):
-    """Reads the list of a checkpoint's tensors, and refuses any name that has no place in it."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if name not in ALLOWED.get(module, ()):
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}, which could run code")
-        return super().find_class(module, name)
 
 
 def _state(path: Path, folder: Path) -> dict[str, Any]:

@@ -71,4 +71,10 @@ def settings(family: str, spread: str) -> list[str]:
     world, told = SPREAD[spread]
     batch = BATCH.get(family, SAMPLES // world)
     own = [f"branches.motion.data.batch_size={batch}"] * (family == "mcjepa")
-    return [*FAMILIES[family], *told, f"data.batch_size={batch}", f"trainer.accumulate={SAMPLES // world // batch}", *own]
+    return [
+        *FAMILIES[family],
+        *told,
+        f"data.batch_size={batch}",
+        f"trainer.accumulate={SAMPLES // world // batch}",
+        *own,
+    ]

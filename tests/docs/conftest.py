@@ -94,11 +94,13 @@ def files(run: Callable[..., None], jepakit: Callable) -> Callable[[list[str]], 
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """The configurations of all that would have been trained; data is opened, and evaluations are read, for real."""
-    from jepakit import evaluate
+    """The configurations of all that would have been trained; data is opened, evaluations and benches are read, for
+    real."""
+    from jepakit import bench, evaluate, processes
     from jepakit.catalog import collect
     from jepakit.data import open_source
     from jepakit.evaluate.entry import read
+    from jepakit.runs import open_run
 
     trained: list[dict[str, Any]] = []
 
@@ -113,6 +115,11 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     monkeypatch.setitem(sys.modules, "jepakit.train", SimpleNamespace(run=run))
     monkeypatch.setattr(evaluate, "command", command)
+    monkeypatch.setattr(processes, "run", lambda folder, options, files: run(open_run(folder).config, folder))
+    untimed = SimpleNamespace(timed=lambda asked: {}, show=lambda found: None)
+    for name in ("timing", "loading"):
+        monkeypatch.setitem(sys.modules, f"jepakit.bench.{name}", untimed)
+        monkeypatch.setattr(bench, name, untimed, raising=False)
     return trained
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from jepakit import train
 from jepakit.build import build
-from jepakit.errors import ConfigError
+from jepakit.errors import ConfigError, TrainingError
+from jepakit.log import Log
 from jepakit.schedule import cosine, warmup_cosine
 from tests.train import tiny
 
@@ -105,3 +107,14 @@ def test_weights_and_biases(tmp_path, monkeypatch):
     (_, how), (_, (step, values)), *_, last = calls
     assert how["project"] == "mine" and how["id"] == "sweep-1-0" and how["resume"] == "allow"
     assert step == 1 and values["loss"] == tiny.lines(folder)[0]["loss"] and last == ("finish", None)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no disk that is always full")
+def test_a_line_that_cannot_be_written_is_told_in_one(tmp_path):
+    log = Log(tmp_path, 3, 0, tensorboard=False)
+    log._jsonl.close()
+    log._jsonl = Path("/dev/full").open("a")
+    with pytest.raises(TrainingError, match=r"^/dev/full cannot be written \(No space left on device\); go on later"):
+        log.write(1, {"loss": 1.0})
+    log.close()
+    assert log._jsonl.closed and log._text.closed
