@@ -30,8 +30,7 @@ from jepakit.distributed import place
 from jepakit.errors import ConfigError
 from jepakit.jepa import Branched, Jepa, figures_of
 
-STRATEGIES = ("ddp", "fsdp2", "hsdp")
-SHARDS = STRATEGIES[1:]
+SHARDS = ("fsdp2", "hsdp")
 """Those that need a group even of one process."""
 BUCKET = 25 * 2**20
 """Bytes of gradients that are exchanged at once (torch's DDP has the same)."""

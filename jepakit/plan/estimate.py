@@ -4,8 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jepakit.branches import branches
-from jepakit.errors import ConfigError, nearest
-from jepakit.parallel import STRATEGIES
+from jepakit.errors import ConfigError
 from jepakit.peaks import peak
 from jepakit.plan.count import FLOAT, Counts, micro_batches, step
 from jepakit.plan.memory import GIB, chosen, largest, parts_of, state, with_world
@@ -75,11 +74,8 @@ def length(config: Mapping[str, Any], world: int, accumulate: int, images: int |
 
 
 def _refuse(config: Mapping[str, Any], hardware: Hardware) -> None:
-    """Raise ConfigError for a strategy that there is not, or groups that the processes cannot be divided into."""
+    """Raise ConfigError for groups that the processes cannot be divided into."""
     asked, shard = config["trainer"]["strategy"], config["trainer"]["shard"] or hardware.per_machine
-    if asked not in (*STRATEGIES, "auto"):
-        there = ", ".join((*STRATEGIES, "auto"))
-        raise ConfigError(f"no trainer.strategy={asked}{nearest(asked, STRATEGIES)}; there are: {there}")
     if asked == "hsdp" and hardware.gpus % shard:
         raise ConfigError(f"trainer.shard={shard}: {hardware.gpus} processes are no multiple of it")
 

@@ -4,7 +4,7 @@ COMMON = (
     "trainer.device=cpu",
     "trainer.precision=fp32",
     "trainer.threads=1",
-    "trainer.steps=3",
+    "trainer.steps=2",
     "trainer.log_every=1",
     "trainer.scaling=none",
     "logger.tensorboard=false",
@@ -48,7 +48,8 @@ FAMILIES = {
 SAMPLES = 8
 """Of a step, however many processes share it."""
 BATCH = {"ijepa": 2, "vjepa": 2}
-"""Samples of a micro-batch, where masks are cut to its shortest and a step is as many of them; else a step is one."""
+"""Samples of a micro-batch, where masks are cut to its shortest: of these families a step of four processes is four
+micro-batches of one process, and a step of two processes is half as long. Else a step is one batch, shared out."""
 SPREAD = {
     "one": (1, ()),
     "ddp of 2": (2, ("trainer.strategy=ddp",)),
@@ -75,6 +76,6 @@ def settings(family: str, spread: str) -> list[str]:
         *FAMILIES[family],
         *told,
         f"data.batch_size={batch}",
-        f"trainer.accumulate={SAMPLES // world // batch}",
+        f"trainer.accumulate={SAMPLES // batch if world == 1 else 1}",
         *own,
     ]

@@ -19,6 +19,7 @@ import torch._dynamo  # sharding does, and each process would for itself
 import jepakit.train
 from jepakit import checkpoint, manifest
 from jepakit.branch import Branch
+from jepakit.build import build
 from jepakit.errors import DataError, UserError
 from tests.distributed.forked import together
 from tests.train import tiny
@@ -32,6 +33,7 @@ def run(folder: Path, world: int = 2, act: Callable[[int], None] = lambda rank: 
     accumulate = WORLD // world
     made = tiny.config(data__batch_size=2, trainer__accumulate=accumulate, **{"trainer__steps": 6, **changes})
     folder.mkdir(exist_ok=True)
+    build(made)  # all that this imports is there for every process
 
     def task(rank: int) -> None:
         torch.set_num_threads(1)

@@ -16,6 +16,7 @@ import torch._dynamo  # sharding does, and each process would for itself
 from torch.distributed.tensor import DTensor
 
 import jepakit.train
+from jepakit.build import build
 from jepakit.config import resolve
 from tests.distributed import families
 from tests.distributed.forked import together
@@ -25,6 +26,7 @@ def train(family: str, spread: str, folder: Path) -> list[int]:
     """One run. Returns the exit code of each process."""
 
     config, fit = resolve(families.settings(family, spread)), jepakit.train.Trainer.fit
+    build(config)  # all that this imports is there for every process
 
     def task(rank: int) -> None:
         torch.set_num_threads(1)

@@ -100,7 +100,7 @@ MISTAKES = {
     "images=1.5": "images=1.5: a whole number of at least 1 is needed",
     "memory=none": "memory=none: a number above 0 is needed",
     "mfu=40": "mfu=40: it is a share of the device's peak, at most 1",
-    "strategy=fsdp": "no trainer.strategy=fsdp (did you mean 'fsdp2'?); there are: ddp, fsdp2, hsdp, auto",
+    "strategy=fsdp": "trainer.strategy=fsdp is no choice (did you mean 'fsdp2'?); there are: auto, ddp, fsdp2, hsdp",
     "out=plan.txt": "out is given twice: out=plan.json and out=plan.txt",
     "optim.lrr=1": "",
 }
