@@ -2,7 +2,7 @@
 tensor by another one: either can run code.
 
 So there are two lines of defence. A run folder is gone on with only where it is the user's own, or of one of the user's
-groups, and where not everyone may write (``refuse_strangers``). And whosever it is, it is read by ``load``, which lets
+groups (``refuse_strangers``). And whosever it is, it is read by ``load``, which lets
 a pickle name nothing but what such a list is made of, and of what is no tensor takes only what is plain.
 """
 
@@ -10,7 +10,6 @@ import io
 import os
 import pickle
 import pwd
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +46,7 @@ def trusted() -> bool:
 def refuse_strangers(run: Path) -> None:
     """Raise CheckpointError where a run folder, or anything that a checkpoint in it is read from, is a stranger's.
 
-    Trusted are files of the user's own, of root and of the user's groups, unless everyone may write them.
+    Trusted are files of the user's own, of root and of the user's groups.
     """
     if trusted():
         return
@@ -60,9 +59,7 @@ def refuse_strangers(run: Path) -> None:
 def _strange(found: os.stat_result) -> str:
     """Why a file is not trusted; empty where it is."""
     mine = found.st_uid in (0, os.geteuid()) or found.st_gid in (os.getegid(), *os.getgroups())
-    if not mine:
-        return f"belongs to {_name(found.st_uid)}, who is neither you nor of your groups"
-    return f"belongs to {_name(found.st_uid)}, and everyone may write it" if found.st_mode & stat.S_IWOTH else ""
+    return "" if mine else f"belongs to {_name(found.st_uid)}, who is neither you nor of your groups"
 
 
 def _name(uid: int) -> str:

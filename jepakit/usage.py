@@ -23,6 +23,7 @@ usage: jepakit VERB [key=value ...] [--plugin FILE]
   demo       I-JEPA in minutes on built-in pictures, with its scores; jepakit demo video: V-JEPA on built-in clips
 
   --plugin FILE   load a plugin from a Python file (may be repeated)
+  --trust         go on with run folders that are neither yours nor of your groups
   --version       print the version
 
 jepakit VERB --help says more. Tab completion: eval "$(jepakit -sc install=bash)"

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch._dynamo  # sharding does, and each process would for itself
+from safetensors.torch import load_file
 
 import jepakit.train
 from jepakit import checkpoint, manifest
@@ -78,6 +79,7 @@ def scenes(root: Path) -> Mapping[str, Any]:
     """Each of them by name."""
     found: dict[str, Any] = {"undisturbed": run(root / "undisturbed")}
     found["spread"] = [run(root / "spread", world, act, trainer__strategy=how) for world, act, how in SPREAD]
+    found["shards"] = _exported(root / "spread")
     found["asked"] = [run(root / "asked", act=at(3, _ask)), run(root / "asked")]
     found["asked, in the background"] = [
         run(root / "background", act=at(3, _ask), trainer__async_checkpoint=True, trainer__checkpoint_every=1),
@@ -94,6 +96,21 @@ def scenes(root: Path) -> Mapping[str, Any]:
 
 def _ask(trainer: Any) -> None:
     os.kill(os.getpid(), signal.SIGUSR1)
+
+
+def _exported(folder: Path) -> dict[str, Any]:
+    """The newest checkpoint of several processes as one file, beside what one process reads of it."""
+    from jepakit.cli import main
+    from jepakit.runs import note
+
+    made = tiny.config(data__batch_size=2, trainer__steps=6)
+    note(folder, made, ["train"])
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        code = main(["export", f"run={folder}", "--to", "safetensors", f"out={folder / 'one.safetensors'}"])
+    state, one = tiny.saved(made, folder)[1], load_file(folder / "one.safetensors")
+    teacher = {name.partition("teacher.")[2]: value for name, value in state.items() if "teacher." in name}
+    same = [any(torch.equal(value, other) for other in one.values()) for value in teacher.values()]
+    return {"code": code, "same": same, "files": len(list((checkpoint.folders(folder)[-1]).glob("*.distcp")))}
 
 
 EACH = {"trainer__checkpoint_every": 1}

@@ -39,6 +39,11 @@ def test_it_goes_on_in_any_number_of_processes_and_by_any_strategy(scenes, whole
     assert [loss for _, loss in losses(last)] == pytest.approx([loss for _, loss in whole], rel=1e-5)
 
 
+def test_shards_are_exported_as_one_file(scenes):
+    found = scenes["shards"]
+    assert found["code"] == 0 and found["files"] == 4 and len(found["same"]) > 10 and all(found["same"])
+
+
 @pytest.mark.parametrize("scene", ["asked", "asked, in the background"])
 def test_a_signal_to_one_saves_all(scenes, whole, scene):
     asked, resumed = scenes[scene]

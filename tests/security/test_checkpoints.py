@@ -172,17 +172,6 @@ def test_ones_own(run):
     trust.refuse_strangers(run / "not there")
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_what_everyone_may_write(place, run, monkeypatch):
-    (run / place).chmod(0o777)
-    with pytest.raises(CheckpointError) as caught:
-        trust.refuse_strangers(run)
-    line = str(caught.value)
-    assert line.startswith(f"{run / place} belongs to ") and "and everyone may write it: give --trust" in line
-    monkeypatch.setenv(trust.VARIABLE, "1")
-    trust.refuse_strangers(run)
-
-
 def test_whose(run, monkeypatch):
     """Of another user; of a group of the user's; of root."""
     mine = run.stat()
