@@ -19,7 +19,7 @@ from jepakit.branch import Branch, Taken, Turns, assemble, loaders
 from jepakit.build import build, build_backbone, parameters, seen_shape
 from jepakit.data import open_source
 from jepakit.device import pick_device
-from jepakit.distributed import Elsewhere, alone, average, first, gather, joined, most, place, tell, together
+from jepakit.distributed import Elsewhere, average, first, gather, joined, most, place, tell, together
 from jepakit.errors import CollapseError, DataError, TrainingError
 from jepakit.evaluate.motion import infers_motion
 from jepakit.health import rollback
@@ -295,12 +295,12 @@ class Trainer:
     def roll_back(self) -> bool:
         """Back to the newest healthy checkpoint, and from there on with smaller steps. Returns whether it was done: not
         where that is not asked for, was done too often, or there is nothing to go back to."""
+        if self.background:
+            self.background.wait()
         planned = (self.folder, self.health, self.rollbacks, self.step, self.ill, self.options["verify"])
         back = first(lambda: rollback.planned(*planned))
         if back is None:
             return False
-        if self.background:
-            self.background.wait()
         self.log.rewind(back.line)
         self.rollbacks.append(back)
         first(lambda: rollback.finish(self.folder, self.rollbacks))
@@ -327,6 +327,8 @@ class Trainer:
         )
         if said := str(self.batch):
             self.log.say(said)
+        if self.place.world > 1:
+            self.log.say(f"{self.place.world} processes share each step: {self.strategy}")
         if self.step:
             self.log.say(f"resumed at step {self.step:,}")
         elif self.scores.every:
@@ -339,9 +341,7 @@ class Trainer:
             return build(self.config, self.steps, self.batch.ratio).jepa.to(self.device).train()
 
         self.whole = self.parallel.whole(self.jepa, make)
-        if self.place.first:
-            with alone():
-                task()
+        first(task)
 
     def farewell(self) -> None:
         """How far it came, how to go on, what it took; a finished run's pictures."""

@@ -9,13 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
 from jepakit import runs
 from jepakit.branches import branches
 from jepakit.config import assignments
-from jepakit.errors import ConfigError, DataError, first_line, nearest
+from jepakit.errors import ConfigError, DataError, nearest
 from jepakit.health.course import FROM, Line, current, lenient
 from jepakit.health.meaning import evidence, stretches
 from jepakit.health.verdict import Verdict, verdict
@@ -158,12 +155,11 @@ def _words(lines: Sequence[Line], config: Mapping[str, Any]) -> list[tuple[int, 
 def _config(folder: Path) -> tuple[dict[str, Any], list[str]]:
     """A run's configuration, empty with a remark where it is damaged. Raises ConfigError where there is no run."""
     try:
-        found = runs.open_run(folder).config
-        if isinstance(found, dict):
-            return found, []
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
-        return {}, [f"{folder / 'config.yaml'}: damaged, settings are not known: {first_line(error)}"]
-    return {}, [f"{folder / 'config.yaml'}: damaged, settings are not known"]
+        return runs.open_run(folder).config, []
+    except ConfigError as error:
+        if not (folder / "config.yaml").is_file():
+            raise
+        return {}, [f"{folder / 'config.yaml'}: damaged, settings are not known: {error}"]
 
 
 def _own(lines: Sequence[Line], name: str) -> list[dict[str, Any]]:

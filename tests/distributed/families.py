@@ -41,7 +41,7 @@ FAMILIES = {
     "sigreg": (*COMMON, *PICTURES, *VIT, *PREDICTOR, *ASKED, "anti_collapse=[ema,sigreg]", "distance=l2"),
     "mcjepa": (
         *("recipe=mcjepa_convnext_64px", *COMMON, "trainer.alternate=false"),
-        *("branches.motion.data.workers=0", "branches.motion.data.length=32"),
+        *("branches.motion.data.workers=0", "branches.motion.data.length=32", "encoder.expander=[64,64,64]"),
     ),
 }
 """Settings of each, but for the batch."""

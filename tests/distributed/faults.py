@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -88,10 +89,34 @@ def scenes(root: Path) -> Mapping[str, Any]:
     found["killed in a step"] = [run(root / "step", act=at(4, kill), **EACH), run(root / "step", **EACH)]
     found["killed in a save"] = [run(root / "save", act=_killed_in_a_save, **EACH), run(root / "save", **EACH)]
     found["disk full"] = [run(root / "disk", act=_full, **EACH, **SHARDED), run(root / "disk", **EACH, **SHARDED)]
+    for name, damage in DAMAGES.items():
+        folder = shutil.copytree(root / "asked", root / name)
+        damage(checkpoint.folders(folder)[-1])
+        found[name] = run(folder)
     found["data"] = run(root / "data", act=_bad_data)
     found["nan"] = run(root / "nan", act=_nan)
     found["nan file"] = json.loads(next((root / "nan").glob("nonfinite-*.json")).read_text())
     return found
+
+
+def _flip(folder: Path) -> None:
+    file = max(folder.glob("__1_*.distcp"))
+    file.write_bytes(file.read_bytes()[:-1] + bytes([file.read_bytes()[-1] ^ 1]))
+
+
+def _lie(folder: Path) -> None:
+    listed = json.loads((folder / manifest.MANIFEST).read_text())
+    listed["state.json"]["sha256"] = "0" * 64
+    (folder / manifest.MANIFEST).write_text(json.dumps(listed))
+
+
+DAMAGES = {
+    "flipped byte": _flip,
+    "missing shard": lambda folder: max(folder.glob("__1_*.distcp")).unlink(),
+    "lying manifest": _lie,
+    "no manifest": lambda folder: (folder / manifest.MANIFEST).unlink(),
+}
+"""What becomes of the newest of two checkpoints."""
 
 
 def _ask(trainer: Any) -> None:

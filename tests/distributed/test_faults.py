@@ -59,6 +59,13 @@ def test_one_is_killed(scenes, whole, scene):
     assert resumed["kept"] == ["step-00000005", "step-00000006"]
 
 
+@pytest.mark.parametrize("scene", ["flipped byte", "missing shard", "lying manifest", "no manifest"])
+def test_all_pass_over_a_damaged_checkpoint(scenes, whole, scene):
+    """From the one before it they go on, and compute the same once more."""
+    found = scenes[scene]
+    assert found["codes"] == [0, 0] and found["said"] == ["", ""] and losses(found) == whole
+
+
 def test_the_disk_of_one_is_full(scenes, whole):
     full, resumed = scenes["disk full"]
     assert full["codes"] == [2, 2] and full["kept"] == ["step-00000001", "step-00000002"]
