@@ -110,7 +110,7 @@ def _finish(part: Path, target: Path, keep: int, guarded: Sequence[str]) -> None
     """Give a checkpoint its name, and remove those that are not kept."""
     sync(part)
     if target.exists():
-        shutil.rmtree(target)
+        remove(target)
     part.rename(target)
     sync(target.parent)
     # Newer ones are damaged, or this one would have gone on from them: they are no reason to remove a good one.
@@ -118,7 +118,14 @@ def _finish(part: Path, target: Path, keep: int, guarded: Sequence[str]) -> None
     well = [each for each in known if _health(each) in (None, *guarded)]
     for old in known[: -max(1, keep)]:
         if not guarded or [old] != well[-1:]:
-            shutil.rmtree(old, ignore_errors=True)
+            remove(old)
+
+
+def remove(folder: Path) -> None:
+    """Remove a checkpoint. Its name goes first: what is half removed is no checkpoint, and goes with the next save."""
+    gone = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-gone")
+    folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def folders(run: Path) -> list[Path]:

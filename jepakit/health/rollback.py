@@ -5,7 +5,6 @@ opens the run next finds it there and does the rest. The lines that led to the c
 ``rollback`` how often the run had been rolled back.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,11 +44,14 @@ def done(lines: Sequence[Line]) -> list[Rollback]:
 
 
 def finish(run: Path, rollbacks: Sequence[Rollback]) -> None:
-    """Remove the checkpoints that a run was rolled back from."""
-    for folder in checkpoint.folders(run):
-        state = checkpoint.state(folder)
+    """Remove the checkpoints that a run was rolled back from. A damaged one stays: nobody goes on from it."""
+    for folder in checkpoint.folders(run) if rollbacks else ():
+        try:
+            state = checkpoint.state(folder)
+        except checkpoint.Damaged:
+            continue
         if any(each.step < state["step"] and state.get(ATTEMPT, 0) < each.number for each in rollbacks):
-            shutil.rmtree(folder)
+            checkpoint.remove(folder)
 
 
 def target(run: Path, verify: str = "full") -> int | None:

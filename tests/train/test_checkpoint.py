@@ -195,6 +195,27 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     assert [each.name for each in tiny.checkpoints(tmp_path)] == ["step-00000003", "step-00000004"]
 
 
+def test_killed_while_an_old_one_is_removed(tmp_path, undisturbed, monkeypatch, capsys):
+    """It has lost its name by then; one that has its name still, left by an older version, stops nothing."""
+    log, _ = undisturbed()
+    made, seen = tiny.config(trainer__checkpoint_every=1, trainer__keep=2), []
+
+    def killed(folder, **_):
+        seen.append(folder.name)
+        raise RuntimeError("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.shutil, "rmtree", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train.run(made, tmp_path)
+    assert seen[0].startswith("step-00000001.tmp-")
+    assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["step-00000002", "step-00000003"]
+    (tmp_path / "checkpoints" / "step-00000001").mkdir()
+    assert train.run(made, tmp_path) == 0
+    assert tiny.lines(tmp_path) == log and "damaged" not in capsys.readouterr().out
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
 def refused(state: State, run: Path, step: int) -> str:
     """The line that a save is refused with; the checkpoint before it is as it was, and nothing else is left."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
