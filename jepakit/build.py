@@ -19,6 +19,7 @@ from jepakit.data.views import alone
 from jepakit.distance import distance
 from jepakit.errors import ConfigError, first_line
 from jepakit.jepa import Backbone, Branched, Jepa
+from jepakit.kernels import fit
 from jepakit.plugins import discover
 from jepakit.protocols import Masker
 from jepakit.signature import given
@@ -185,7 +186,8 @@ def make(kind: str, node: Mapping[str, Any], **supplied: Any) -> Any:
     arguments = given(component, {name: value for name, value in node.items() if name != "name"})
     wanted = inspect.signature(factory).parameters
     arguments |= {name: value for name, value in supplied.items() if name in wanted}
-    return refuse(f"{kind} {node['name']!r}", factory, **arguments)
+    made = refuse(f"{kind} {node['name']!r}", factory, **arguments)
+    return fit(made) if isinstance(made, nn.Module) else made
 
 
 def refuse(who: str, call: Any, *args: Any, **kwargs: Any) -> Any:

@@ -88,7 +88,8 @@ OPTIONS = {
     ),
     "compare": ("published=", "out="),
     "health": ("run=", "out=", "picture=false"),
-    "bench": ("data", "run=", "against=", "steps=", "repeats=", "clock=cpu", "fixed=true", "out=", "profile="),
+    "bench": ("data", "run=", "against=", "sweep=", "plot=", "steps=", "repeats=", "clock=cpu", "fixed=true", "out=")
+    + ("profile=", "roofline=true"),
     "plan": tuple(f"{each}=" for each in ("gpus", "gpu", "memory", "mfu", "per_machine", "network", "images", "out")),
     "report": ("run=", "out=", "draw=false"),
     "features": ("run=", "file=", *WHICH, "data.root=", "out=", "pool=mean", "pool=none"),

@@ -44,6 +44,11 @@ class Together(nn.Module):
         """Whether the one who answers sees the target blocks alone, in place of the whole view."""
         return getattr(self.asked[0], "masks_input", False) if self.strategies else False
 
+    @property
+    def picks(self) -> bool:
+        """Whether the one who answers need not work out what is not asked for."""
+        return getattr(self.asked[0], "picks", False) if self.strategies else False
+
     def width(self, backbone: Backbone) -> int:
         """D of the answers: what a strategy says, else the backbone's."""
         return next((s.width for s in self.asked if getattr(s, "width", None)), backbone.width)

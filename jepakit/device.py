@@ -1,11 +1,16 @@
 """Where tensors live and how precisely they are multiplied."""
 
 import contextlib
+import ctypes
+import os
 
 import torch
 
 from jepakit.distributed import place
 from jepakit.errors import ConfigError, nearest
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
+"""Numbers by which glibc's ``mallopt`` knows them."""
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
@@ -24,7 +29,19 @@ def pick_device(name: str, threads: int | None = None) -> torch.device:
         raise ConfigError(f"unknown device {name!r}{nearest(name, ('auto', 'cpu', 'cuda'))}") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(f"device={name}: this machine has {torch.cuda.device_count()} such devices")
+    if device.type == "cpu":
+        keep_pages()
     return device
+
+
+def keep_pages() -> bool:
+    """Let memory that is freed stay with the process, for the next step to take. Returns whether that can be said here.
+
+    glibc gives large blocks back, and the system has to find and to clear their pages anew: up to a third of the time
+    of a step with long sequences (BENCHMARKS.md). The most memory that is held is the same.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -18,12 +18,25 @@ def command(files: Sequence[Path] = ()) -> int:
     rows += [(name, version or "not installed") for name, version in environment["packages"].items()]
     rows += [("devices", _devices()), ("bf16", "yes" if _bf16() else "no, precision=fp32 is the choice here")]
     rows += [("threads", f"{torch.get_num_threads()} of {os.cpu_count()} cores")]
+    rows += _kernels()
     rows += _decoders(found)
     for status in found.statuses:
         rows.append((f"plugin {status.name}", f"{listing.state(status)} ({status.distribution}, {status.module})"))
     rows.append(("disk", _disk()))
     listing.table(("what", "here"), rows)
     return int(any(status.state in ("failed", "incompatible") for status in found.statuses))
+
+
+def _kernels() -> list[tuple[str, str]]:
+    """What computes, on the device that a run would take."""
+
+    from jepakit.device import keep_pages, pick_device
+    from jepakit.kernels import chosen
+
+    device = pick_device("auto")
+    rows = [(f"kernel {name}", f"{what} ({device.type})") for name, what in chosen(device).items()]
+    kept = "stays with a run (glibc)" if device.type == "cpu" and keep_pages() else "as PyTorch and the system have it"
+    return [*rows, ("memory that is freed", kept)]
 
 
 def _decoders(found: Plugins) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """The figure that every paper of the family shares."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,7 +50,7 @@ class Jepa(nn.Module):
     ) -> list[Outcome]:
         """What came of each question; ``known`` is the truth of each where it need not be asked for again."""
         look = Once(self.backbone)
-        answer = Answers(self.anti_collapse, look, views)
+        answer = Answers(self.anti_collapse, look, views, masks)
         outcomes = []
         for number, mask in enumerate(masks):
             truth = known[number] if known else answer(mask)  # B M Q D, what there is to know
@@ -154,22 +155,26 @@ class Once:
 class Answers:
     """What there is to know, for the length of a step: a view is answered once, and every mask takes its blocks of it.
 
-    A strategy that says ``masks_input`` is asked for the blocks themselves: it never sees the rest of the view.
+    A strategy that says ``masks_input`` is asked for the blocks themselves: it never sees the rest of the view. One
+    that says ``picks`` is, where one of the ``masks`` alone asks for a view: it need not work out the rest.
     """
 
-    def __init__(self, strategy: Any, look: Once, views: Sequence[Float[Tensor, "B C _ _ _"]]):
+    def __init__(
+        self, strategy: Any, look: Once, views: Sequence[Float[Tensor, "B C _ _ _"]], masks: Sequence[Mask] = ()
+    ):
         self.strategy, self.look, self.views = strategy, look, views
+        self.asked = Counter(view for mask in masks for view in several(mask.target_view))
         self._known: dict[int, Features] = {}
 
     def __call__(self, mask: Mask) -> Features:
         """``B M Q D``; of several target views the mean (LeJEPA)."""
-        several = (mask.target_view,) if isinstance(mask.target_view, int) else mask.target_view
-        found = [self.of(view, mask.target) for view in several]
+        found = [self.of(view, mask.target) for view in several(mask.target_view)]
         return mean(found) if len(found) > 1 else found[0]
 
     def of(self, view: int, target: Int[Tensor, "B M Q"] | None) -> Features:
         """The answer of one view, at the target."""
-        if getattr(self.strategy, "masks_input", False) and target is not None:
+        alone = self.asked[view] == 1 and getattr(self.strategy, "picks", False)
+        if target is not None and (alone or getattr(self.strategy, "masks_input", False)):
             return self.strategy.targets(self.look, self.views[view], target)
         if view not in self._known:
             self._known[view] = self.strategy.targets(self.look, self.views[view])
@@ -195,8 +200,20 @@ class Backbone(nn.Module):
         """The grid of tokens that a clip is cut into."""
         return self.tokenizer.grid(*pixels.shape[2:])
 
-    def forward(self, pixels: Float[Tensor, "B C T H W"], keep: Int[Tensor, "B K"] | None = None) -> Features:
-        return self.encoder(self.tokenizer(pixels, keep), keep, self.grid(pixels))
+    @property
+    def picks(self) -> bool:
+        """Whether it may be asked for some of the tokens, and does not work out the others."""
+        return getattr(self.encoder, "picks", False)
+
+    def forward(
+        self,
+        pixels: Float[Tensor, "B C T H W"],
+        keep: Int[Tensor, "B K"] | None = None,
+        asked: Int[Tensor, "B A"] | None = None,
+    ) -> Features:
+        """The features of the tokens that are kept; where it ``picks``, of those of them that are ``asked`` for."""
+        told = () if asked is None else (asked,)
+        return self.encoder(self.tokenizer(pixels, keep), keep, self.grid(pixels), *told)
 
     def represent(self, pixels: Float[Tensor, "B C T H W"]) -> Features:
         """What evaluations read: the features, of an encoder with an expander those before it."""
@@ -216,6 +233,11 @@ def how(condition: Any, mask: Mask) -> tuple[Any, Any] | None:
     if condition is None or chosen or not isinstance(mask.target_view, int):
         return None
     return condition[mask.context_view], condition[mask.target_view]
+
+
+def several(view: int | tuple[int, ...]) -> tuple[int, ...]:
+    """The views of ``Mask.target_view``, one or several."""
+    return (view,) if isinstance(view, int) else view
 
 
 def read(outcome: Features | Guess) -> tuple[Features, dict[str, Tensor]]:

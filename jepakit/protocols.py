@@ -51,7 +51,8 @@ class Encoder(Protocol):
 
     One with an expander has ``represent``, which is called alike and gives what comes before it, and the width of that
     as ``representation_width``: evaluations read the representation, losses the embedding. One whose tokens are no
-    vectors of its width shows by ``example``, a grid and the shape of a token, what it eats.
+    vectors of its width shows by ``example``, a grid and the shape of a token, what it eats. One that says ``picks =
+    True`` takes a fourth argument, ``asked: B A``, and answers for these of its tokens alone.
     """
 
     width: int
@@ -92,7 +93,8 @@ class AntiCollapse(Protocol):
         """What there is to know about a view, ``B N D``; None from a strategy that leaves the answer to another.
 
         Answers of another width than the backbone's are announced by an attribute ``width``. A strategy with the
-        attribute ``masks_input = True`` is given the target ``B M Q`` as a third argument, and answers ``B M Q D``.
+        attribute ``masks_input = True`` is given the target ``B M Q`` as a third argument, and answers ``B M Q D``; one
+        that says ``picks = True`` may be, and gives the same answer with less work.
         """
         ...
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jepakit.protocols import AntiCollapse, Backbone, Encoder, Masker, Predictor, Source, Tokenizer
-from jepakit.types import Evidence, Features, Grid, Guess, Mask
+from jepakit.types import Evidence, Features, Grid, Guess, Mask, take
 
 IMAGE_GRIDS = (Grid(1, 14, 14), Grid(1, 16, 16), Grid(1, 9, 13))
 CLIP_GRIDS = (Grid(8, 14, 14),)
@@ -84,8 +84,9 @@ def check_tokenizer(tokenizer: Tokenizer, shape: tuple[int, ...] = (3, 1, 32, 32
 
 def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = SMALL) -> None:
     """Features have the promised width and finite values, so has what comes before an expander; no index means all
-    tokens in order; every parameter has a gradient. ``tokens`` are what the encoder eats, if neither vectors of its own
-    width nor of the form of its ``example``."""
+    tokens in order; one that ``picks`` gives of some tokens what it gives of them among all; every parameter has a
+    gradient. ``tokens`` are what the encoder eats, if neither vectors of its own width nor of the form of its
+    ``example``."""
     with _still(encoder):
         if tokens is None:
             grid, shape = getattr(encoder, "example", (grid, (encoder.width,)))
@@ -98,6 +99,11 @@ def check_encoder(encoder: Encoder, tokens: Tensor | None = None, grid: Grid = S
         listed = encoder(tokens, torch.arange(tokens.shape[1]).expand(len(tokens), -1), grid)
         for level, again in zip(_levels(features), _levels(listed), strict=True):
             _same(again, level, "naming all tokens in order gives other features than naming none")
+        if getattr(encoder, "picks", False):
+            picking: Any = encoder
+            asked = torch.tensor([[2, 0, 2], [1, 1, 3]]).repeat(len(tokens) // 2 + 1, 1)[: len(tokens)]
+            for level, some in zip(_levels(features), _levels(picking(tokens, None, grid, asked)), strict=True):
+                _same(some, take(level, asked), "asked for some tokens it gives other features of them")
         if hasattr(encoder, "represent"):
             represent, promised = (getattr(encoder, name) for name in ("represent", "representation_width"))
             before = _levels(represent(tokens, None, grid))[-1]

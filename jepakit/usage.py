@@ -100,7 +100,8 @@ usage: jepakit health run=FOLDER [out=FILE.json] [picture=false]
 """,
     "bench": """\
 usage: jepakit bench [recipe=NAME] [key=value ...] [against=OTHER ...] [steps=N] [repeats=N] [out=FILE.json]
-                     [--profile FILE.json]
+                     [--profile FILE.json] [--roofline]
+       jepakit bench sweep=KEY=VALUE,VALUE,... [recipe=NAME] [key=value ...] [plot=FILE.svg] [out=FILE.json]
        jepakit bench data data.root=FOLDER [data=SOURCE] [key=value ...] [steps=N] [repeats=N] [out=FILE.json]
 
   recipe=, key=value   whose step is timed, in one process, as jepakit train would take it; run=FOLDER: that run's
@@ -112,6 +113,12 @@ usage: jepakit bench [recipe=NAME] [key=value ...] [against=OTHER ...] [steps=N]
   fixed=true           the same batches again and again: what computing alone takes
   out=FILE.json        all figures
   --profile FILE.json  a trace of a few steps, for chrome://tracing or ui.perfetto.dev
+  --roofline           of each part operations, bytes, and how near to the machine's limits it comes: products, memory,
+                       calls, as they are measured then
+
+  sweep=KEY=ONE,OTHER  time and memory of a sample against the values of a setting, in turns; several sweeps may be
+                       given: sweep=data.batch_size=8,16,32 sweep=encoder=vit_tiny,vit_small
+  plot=FILE.svg        draws them (.svg, .png, .pdf)
 
   data                 how many pictures or clips a second one core reads, by each decoder and by plain Pillow
 

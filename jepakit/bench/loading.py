@@ -16,9 +16,9 @@ from jepakit.bench.numbers import interval, spread
 from jepakit.bench.page import between, number
 from jepakit.bench.split import CLOCKS, Now
 from jepakit.data import open_source, read_options
-from jepakit.data.isolated import unusable
+from jepakit.data.isolated import spent, unusable
 from jepakit.data.loader import Loader
-from jepakit.errors import ConfigError, DataError
+from jepakit.errors import DataError
 from jepakit.options import DataOptions
 from jepakit.plugins import discover
 
@@ -31,25 +31,25 @@ Batches = Iterator[Any]
 def timed(wanted: Asked) -> dict[str, Any]:
     """Rounds of batches of each loader in turn, in this process and on one thread.
 
-    Raises UserError as training would, and ConfigError for CPU time of videos, which other processes decode.
+    CPU time is that of the processes that decode videos as well. Raises UserError as training would.
     """
     (_, config), *_ = wanted.sides
     assert isinstance(config, dict)
-    if wanted.clock == "cpu" and "time_limit" in config["data"]:
-        raise ConfigError("clock=cpu does not see the processes that decode videos: leave it out")
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with contextlib.ExitStack() as stack:
-            loaders = {name: stack.enter_context(contextlib.closing(each)) for name, each in _loaders(config)}
-            rounds = _rounds(loaders, wanted.steps, wanted.repeats, CLOCKS[wanted.clock])
+            chosen, left_out = _decoders(config["data"])
+            loaders = {name: stack.enter_context(contextlib.closing(each)) for name, each in _loaders(config, chosen)}
+            rounds = _rounds(loaders, wanted.steps, wanted.repeats, _clock(wanted.clock, config["data"]))
     finally:
         torch.set_num_threads(threads)
-    return _result(config, rounds, wanted.steps * config["data"]["batch_size"]) | {"clock": wanted.clock}
+    found = _result(config, rounds, wanted.steps * config["data"]["batch_size"])
+    return found | {"clock": wanted.clock, "left_out": left_out}
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """Print a table of speeds."""
+    """Print a table of speeds, and what was left out of it."""
     heads, rows = ["decoder", f"{found['unit']}/s and core", "quartiles"], []
     if any(each["times_plain"] for each in found["loaders"]):
         heads.append(f"times {PLAIN}")
@@ -59,27 +59,37 @@ def show(found: Mapping[str, Any]) -> None:
         row = (each["name"], number(speed["median"]), between(speed["low"], speed["high"]), beside)
         rows.append(row[: len(heads)])
     listing.table(heads, rows)
+    for name, reason in found["left_out"].items():
+        print(f"{name} is left out: {reason}")
 
 
-def _loaders(config: Mapping[str, Any]) -> Iterator[tuple[str, Batches]]:
-    """Batches without end, of each decoder that can be used, by name."""
+def _clock(name: str, data: Mapping[str, Any]) -> Now:
+    """The clock of that name, which for videos sees their helpers."""
+    now = CLOCKS[name]
+    return (lambda: now() + spent()) if name == "cpu" and "time_limit" in data else now
+
+
+def _loaders(config: Mapping[str, Any], chosen: Sequence[dict[str, str]]) -> Iterator[tuple[str, Batches]]:
+    """Batches without end, of each chosen decoder, by name."""
     data = {**config["data"], "workers": 0}
-    for name in _decoders(data):
+    for name in chosen:
         loader = Loader(open_source(data | name), data, config["seed"], views=config.get("views"))
         yield name.get("decoder", data["name"]), _endless(lambda loader=loader: loader.batches(0, len(loader)))
     if data["name"] == "folder" and not config.get("views"):
         yield PLAIN, _endless(lambda: iter(plain(open_source(data), read_options(data))))
 
 
-def _decoders(data: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Settings that choose each decoder of a source; one that chooses nothing where a source has none to choose."""
+def _decoders(data: Mapping[str, Any]) -> tuple[list[dict[str, str]], dict[str, str]]:
+    """Settings that choose each decoder of a source that can be used, one that chooses nothing where a source has none
+    to choose; and why others cannot be."""
     if "decoder" not in data:
-        return [{}]
+        return [{}], {}
     found = discover()
     videos = {name: hasattr(found.get("decoder", name).load(), "open") for name in found.names("decoder")}
-    if data["decoder"] != "auto" and not videos[data["decoder"]]:
-        return [{"decoder": name} for name, of_videos in videos.items() if not of_videos]
-    return [{"decoder": name} for name, of_videos in videos.items() if of_videos and not unusable(name)]
+    wanted = data["decoder"] == "auto" or videos[data["decoder"]]
+    reasons = {name: unusable(name) if wanted else "" for name, of_videos in videos.items() if of_videos == wanted}
+    usable = [{"decoder": name} for name, why in reasons.items() if not why]
+    return usable, {name: why for name, why in reasons.items() if why}
 
 
 def _endless(begin: Callable[[], Batches]) -> Batches:

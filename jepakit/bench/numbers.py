@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LEVEL = 0.95
 """Least confidence of an interval, where there are measurements enough for it."""
@@ -55,6 +55,17 @@ def parts(steps: Sequence[Mapping[str, float]], order: Sequence[str]) -> dict[st
     whole = sum(sum(step.values()) for step in steps)
     each = {name: [step.get(name, 0.0) for step in steps] for name in names}
     return {name: (spread(values), sum(values) / whole) for name, values in each.items()}
+
+
+def growth(points: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """How time grows from each point to the next one: the exponent, 1 where twice as much takes twice as long. None for
+    the first, and where nothing changes."""
+    found: list[float | None] = [None]
+    for one, other in zip(points, points[1:], strict=False):
+        further = math.log(other["at"] / one["at"]) if min(one["at"], other["at"]) > 0 else 0.0
+        longer = math.log(other["seconds"]["median"] / one["seconds"]["median"])
+        found.append(longer / further if further else None)
+    return found
 
 
 def _quantile(ordered: Sequence[float], share: float) -> float:

@@ -5,12 +5,15 @@ from string import ascii_uppercase
 from typing import Any
 
 from jepakit import listing
+from jepakit.bench.numbers import growth
 
 Side = Mapping[str, Any]
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """Print a result: who was timed, parts, figures of the whole, ratios."""
+    """Print a result: who was timed, parts, figures of the whole, ratios; or sweeps."""
+    if "sweeps" in found:
+        return _sweeps(found)
     sides: Sequence[Side] = found["sides"]
     names = list(ascii_uppercase[: len(sides)])
     for letter, side in zip(names, sides, strict=True):
@@ -26,6 +29,10 @@ def show(found: Mapping[str, Any]) -> None:
         print("the same batches were taken again and again, so that there was nothing to wait for")
     for each in found["ratios"]:
         print(_ratio(each, names))
+    for letter, side in zip(names, sides, strict=True):
+        if side.get("roofline"):
+            print(f"\nroofline{' of ' + letter if len(sides) > 1 else ''}: {_limits(side)}")
+            _roofline(side["roofline"])
 
 
 def _parts(sides: Sequence[Side], names: Sequence[str]) -> None:
@@ -78,6 +85,53 @@ def _ratio(found: Mapping[str, Any], names: Sequence[str]) -> str:
     return f"{said} per sample [{found['low']:.3f}, {found['high']:.3f}] ({sure})"
 
 
+def _sweeps(found: Mapping[str, Any]) -> None:
+    """Of each value what a sample takes."""
+    print(found["recipe"])
+    for each in found["sweeps"]:
+        print(f"\n{each['key']}, on {_device(each)}")
+        unit, rises = each["unit"], growth(each["points"])
+        heads = (each["key"], *([each["axis"]] if each["axis"] != each["key"] else []), f"ms/{unit}", "quartiles")
+        heads += ("grows as", f"FLOPs/{unit}", "context tokens", f"MB/{unit}", f"counted MB/{unit}")
+        rows = [_point(each, point, rise) for point, rise in zip(each["points"], rises, strict=True)]
+        listing.table(heads, rows)
+    print(
+        "\ngrows as: the exponent of time from the value before; MB: peak of a step beyond what is held between steps,"
+    )
+    print("by the allocator's events (on a GPU by its counter), beside what jepakit plan counts for a GPU")
+    if found["clock"] == "cpu":
+        print("all times are CPU time of this process")
+
+
+def _point(sweep: Mapping[str, Any], point: Mapping[str, Any], rise: float | None) -> tuple[str, ...]:
+    at = [f"{point['at']:,.0f}"] if sweep["axis"] != sweep["key"] else []
+    grows = "" if rise is None else f"x^{rise:.2f}"
+    memory = [number(point["memory"][kind] / point["samples"] / 1e6) for kind in ("step", "planned")]
+    counted = (scaled(point["flops"], "FLOP"), f"{point['tokens']['context']:,}", *memory)
+    return (point["value"], *at, *_times(point["seconds"]), grows, *counted)
+
+
+def _limits(side: Side) -> str:
+    limits = side["roofline"]["limits"]
+    peak = f"{scaled(limits['flops'], 'FLOP/s')} of products in {side['precision']}"
+    return f"{peak}, {scaled(limits['bandwidth'], 'B/s')} of a copy, {1e6 * limits['call']:.1f} us a call, all measured"
+
+
+def _roofline(found: Mapping[str, Any]) -> None:
+    """Of each part what it computes and moves, and how near to the limits that is."""
+    heads = ("part", "ms", "FLOPs", "bytes", "FLOP/B", "calls", "of peak", "of bandwidth", "of its roof", "bound by")
+    listing.table(heads, [_beside(name, each) for name, each in (*found["parts"].items(), ("step", found["step"]))])
+    print("bytes are the inputs and outputs of every operation: more than come from memory where caches keep them;")
+    print("roof: min(peak, FLOP/B x bandwidth); bound by: what would take longest at the machine's limit")
+
+
+def _beside(name: str, each: Mapping[str, Any]) -> tuple[str, ...]:
+    does = scaled(each["flops"], "FLOP") if each["flops"] else "-"
+    shares = (f"{100 * each[share]:.1f} %" for share in ("of_peak", "of_bandwidth", "roof"))
+    counted = (does, scaled(each["bytes"], "B"), number(each["intensity"]), f"{each['calls']:,}")
+    return (name, number(1e3 * each["seconds"]), *counted, *shares, each["bound"])
+
+
 def number(value: float) -> str:
     """Three digits, as far as they are before the point all of it."""
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
@@ -88,7 +142,7 @@ def between(low: float, high: float) -> str:
     return f"[{number(low)}, {number(high)}]"
 
 
-def scaled(value: float | None, unit: str) -> str:
+def scaled(value: int | float | None, unit: str) -> str:
     """With a prefix that leaves few digits; a dash where nobody knows."""
     if value is None:
         return "-"

@@ -1,9 +1,8 @@
-"""Those that are timed: the trainer of a configuration, or a step of someone else's."""
+"""Those that are timed: a step that can be taken again and again, and the trainer's, of a configuration."""
 
 import contextlib
 import copy
 import functools
-import importlib.util
 import io
 import itertools
 import math
@@ -163,34 +162,3 @@ def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:
     made["trainer"] |= {"log_every": NEVER, "devices": None}
     made["start"] |= {"weights": None}
     return made
-
-
-@contextlib.contextmanager
-def of_file(
-    path: Path, config: Mapping[str, Any], device: torch.device, now: Now = time.perf_counter
-) -> Iterator[Side]:
-    """Someone else's step: ``path`` is a Python file with a function ``prepare(config, device, part)``.
-
-    It is given the configuration that it is timed beside, and returns ``step(number) -> samples``; within it ``with
-    part("backward"):`` says what belongs to a part, see ``split.PARTS``. Raises ConfigError where it has no such
-    function.
-    """
-    split, number = Split(clock(device, now)), iter(range(NEVER))
-    prepared = _prepare(path)(copy.deepcopy(dict(config)), device, split)
-
-    def step() -> int:
-        with split.step():
-            return int(prepared(next(number)))
-
-    yield Side(str(path), step, split, device, config, now=now)
-
-
-def _prepare(path: Path) -> Callable[..., Callable[[int], int]]:
-    spec = importlib.util.spec_from_file_location(f"jepakit_bench_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ConfigError(f"against={path}: there is no such Python file")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    if not callable(getattr(module, "prepare", None)):
-        raise ConfigError(f"against={path}: it has no function prepare(config, device, part)")
-    return module.prepare

@@ -11,11 +11,13 @@ What is inside decides the format, never the suffix. Pixels come out as 8-bit RG
 
 Of an animation the first frame is taken. A file that ends too early is refused, never filled up with grey. Bit rot
 that still is valid JPEG cannot be told from a picture, by anyone.
+
+All of this is Pillow's answer. The pixels of plain JPEGs come by a quicker way (jpeg.py), and are the same.
 """
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -23,8 +25,10 @@ from jaxtyping import UInt8
 from PIL import Image, ImageFile, UnidentifiedImageError
 from torch import Tensor
 
-from jepakit.data import BadSample
+from jepakit.data import BadSample, jpeg
 
+Shrink = Callable[[int, int], int]
+"""``(height, width) of the upright picture -> part of its sides`` that is enough: 1, or one of ``jpeg.SCALES``."""
 FORMATS = {
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "PNG": (".png",),
@@ -47,6 +51,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = (5, 6, 7, 8)  # their height is stored as their width
 _ORIENTATION = 0x0112
 
 Image.init()
@@ -62,16 +67,23 @@ class Pillow:
     suffixes: tuple[str, ...] = tuple(suffix for several in FORMATS.values() for suffix in several)
     """File names that are worth a look."""
     channels: int = 3
+    scales: bool = True
+    """It takes a ``Shrink``."""
 
     def __init__(self, max_pixels: int = 64_000_000):
         self.max_pixels = max_pixels
 
-    def __call__(self, path: str) -> UInt8[Tensor, "3 1 H W"]:
-        """The picture at ``path``. Raises BadSample, whatever is wrong with it."""
+    def __call__(self, path: str, shrink: Shrink | None = None) -> UInt8[Tensor, "3 1 H W"]:
+        """The picture at ``path``, of a JPEG what ``shrink`` says. Raises BadSample, whatever is wrong with it."""
+        if shrink is None and (read := jpeg.read(path, self.max_pixels)) is not None:
+            return read.unsqueeze(1)
         with self.opened(path) as image:
-            image.load()
-            upright = turn(to_rgb(image), orientation(image))
-            return torch.from_numpy(np.array(upright)).permute(2, 0, 1).unsqueeze(1)
+            found = quick(image, shrink) if jpeg.plain(image) else None
+            if found is None:
+                image.load()
+                upright = turn(to_rgb(image), orientation(image))
+                found = torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+            return found.unsqueeze(1)
 
     def format(self, path: str) -> str:
         """The format that the file is really in, read from its header. Raises BadSample."""
@@ -94,6 +106,20 @@ class Pillow:
             raise
         except Exception as error:  # Pillow's readers raise anything when the bytes are wrong
             raise BadSample(path, _reason(error)) from error
+
+
+def quick(image: Image.Image, shrink: Shrink | None) -> UInt8[Tensor, "3 H W"] | None:
+    """The pixels of a plain JPEG; None where it has to be turned, or Pillow has to decide.
+
+    Where ``shrink`` allows it, Pillow is told to decode less of it.
+    """
+    way = orientation(image)
+    height, width = image.size if way in _SIDEWAYS else image.size[::-1]
+    scale = 1 if shrink is None else shrink(height, width)
+    if scale > 1:
+        jpeg.draft(image, scale)
+        return None
+    return None if way in _UPRIGHT else jpeg.opened(image)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -5,6 +5,7 @@ They come out as 8-bit RGB, turned as the file says they are to be shown. Each c
 imports torch of its own accord: it runs in processes of its own (isolated.py).
 """
 
+import bisect
 import contextlib
 import ctypes
 import functools
@@ -26,6 +27,8 @@ EXACT = ("MP4", "Matroska")
 DECORD_CODECS = ("H.264", "HEVC", "VP8", "VP9")
 """Codecs that decord finds frames of; AV1 it does not know, and in MPEG-4 with B-frames it misses by some frames."""
 
+NEAR = 10
+"""Frames that a seek has to pass over more of, to pay: a decoder that starts anew takes about as long as for these."""
 VERSIONS = range(56, 80)
 """Of FFmpeg's libavutil: from that of FFmpeg 4 on."""
 
@@ -153,8 +156,9 @@ class PyAV:
 class PyAVVideo:
     """A video that PyAV has opened.
 
-    Where packets have times, they are listed first, and decoding begins at the key frame before what is wanted. Other
-    videos are decoded from their beginning and counted, twice: that is slow, and right.
+    Where packets have times, they are listed first, and decoding begins at the key frame before what is wanted; it goes
+    on to a later key frame where that passes over many frames (``NEAR``; any, where each frame stands for itself).
+    Other videos are decoded from their beginning and counted, twice: that is slow, and right.
     """
 
     def __init__(self, opened: Callable[[], Any], timed: bool) -> None:
@@ -186,8 +190,7 @@ class PyAVVideo:
         if not self._timed:
             return np.stack(pick(enumerate(self._from_start()), numbers))
         pieces = []
-        for key, group in itertools.groupby([self._times[n] for n in numbers], self._key):
-            times = list(group)
+        for key, times in self._runs(numbers):
             try:
                 pieces += pick(((frame.pts, frame) for frame in self._from(key)), times)
             except LookupError:  # the file's index led past it
@@ -196,6 +199,20 @@ class PyAVVideo:
 
     def close(self) -> None:
         self._file.close()
+
+    def _runs(self, numbers: Sequence[int]) -> Iterator[tuple[int | None, list[int]]]:
+        """Where to seek, and the times of the frames that are decoded from there on."""
+        near = 0 if len(self._keys) == len(self._times) else NEAR
+        shown = {at: bisect.bisect_left(self._times, pts) for pts, at in self._keys}
+        found: list[tuple[int | None, list[int]]] = []
+        last, key = -1, None
+        for number in numbers:
+            before, key = key, self._key(self._times[number])
+            if not found or (key != before and shown.get(key, 0) - last - 1 > near):
+                found.append((key, []))
+            found[-1][1].append(self._times[number])
+            last = number
+        yield from found
 
     def _key(self, time: int) -> int | None:
         """Where to seek for the frame that is shown at ``time``; None: to the beginning."""
@@ -217,11 +234,13 @@ class PyAVVideo:
 
 
 def pick(frames: Iterator[tuple[int, Any]], wanted: Sequence[int]) -> list[UInt8[np.ndarray, "H W 3"]]:
-    """The pixels of the frames that are wanted, in order. Raises LookupError where one does not come."""
-    left, found = list(wanted), []
+    """The pixels of PyAV's frames that are wanted, in order. Raises LookupError where one does not come."""
+    from av.video.reformatter import VideoReformatter
+
+    left, found, convert = list(wanted), [], VideoReformatter()  # a frame's own would be made anew for each
     for number, frame in frames:
         if number == left[0]:
-            found.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
+            found.append(np.rot90(convert.reformat(frame, format="rgb24").to_ndarray(), frame.rotation // 90))
             left.pop(0)
         if not left:
             return found

@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from jepakit.data import BadSample, mix
+from jepakit.data.decode import Shrink
 from jepakit.data.mix import Found
 from jepakit.errors import ConfigError, DataError, nearest
 from jepakit.protocols import Source
@@ -33,8 +34,11 @@ class Folder:
         max_pixels: pictures of more pixels are refused before they are decoded.
         extensions: suffixes of the files to take; null: those that the decoder reads.
         weights: shares of each epoch that the roots have while training; null: every picture once.
+        scaled_decode: while training decode large JPEGs at a half, a quarter or an eighth of their sides where the
+            crops have pixels enough then; the views are not quite the same (scaled.py).
 
     Raises:
+        ConfigError: ``scaled_decode`` with a decoder that cannot.
         DataError: there is no such folder, nothing to read in it, or it holds splits rather than classes.
     """
 
@@ -46,13 +50,16 @@ class Folder:
         max_pixels: int = 64_000_000,
         extensions: list[str] | None = None,
         weights: list[float] | None = None,
+        scaled_decode: bool = False,
     ):
         from jepakit.plugins import discover
 
-        self.held_out = held_out
+        self.held_out, self.scaled_decode = held_out, scaled_decode
         several, self.weights = mix.roots(root, weights)
         self._same = {"decoder": decoder, "max_pixels": max_pixels, "extensions": extensions}
         self._decode = discover().get("decoder", decoder).load()(max_pixels=max_pixels)
+        if scaled_decode and not getattr(self._decode, "scales", False):
+            raise ConfigError(f"data.scaled_decode=true: decoder {decoder} decodes nothing smaller; pillow does")
         self.channels: int = self._decode.channels
         suffixes = self._decode.suffixes if extensions is None else tuple(map(_suffix, extensions))
         found = mix.join([look(each, tuple(suffixes)) for each in several])
@@ -67,8 +74,12 @@ class Folder:
         return len(self._paths)
 
     def __getitem__(self, index: int) -> tuple[Tensor, dict[str, int | float]]:
+        return self.scaled(index)
+
+    def scaled(self, index: int, *shrink: Shrink) -> tuple[Tensor, dict[str, int | float]]:
+        """Sample ``index``, as small as ``shrink`` allows it to be decoded. Raises BadSample."""
         try:
-            picture = self._decode(self.path(index))
+            picture = self._decode(self.path(index), *shrink)
         except BadSample as bad:
             raise BadSample(self.describe(index), bad.reason) from bad
         return picture, {"class": int(self._labels[index])} if self.classes else {}

@@ -2,7 +2,8 @@
 
 {"open": path, "first": number of a decoder}  -> {"good": [frames, fps, width, height]}
 {"read": numbers}                             -> {"good": [T, H, W, 3]}, then the pixels
-either                                        -> {"bad": reason}
+{"spent": true}                               -> {"good": CPU seconds of this process}
+any                                           -> {"bad": reason}
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import faulthandler
 import json
 import os
 import re
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Any
@@ -129,6 +131,8 @@ def serve(descriptor: int, names: Sequence[str], max_pixels: int, seconds: float
 
 
 def _answer(connection: Connection, reading: Reading, request: dict[str, Any]) -> None:
+    if "spent" in request:
+        return _say(connection, good=time.process_time())
     try:
         if "open" in request:
             return _say(connection, good=reading.open(request["open"], request["first"]))

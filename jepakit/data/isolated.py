@@ -36,6 +36,9 @@ from jepakit.data.helper import serve
 serve(*rest)
 """
 
+MADE: weakref.WeakSet["Isolated"] = weakref.WeakSet()
+"""All that there are in this process."""
+
 
 class Isolated:
     """Reads clips by a helper process, which is started when it is first needed. Each forked process gets its own.
@@ -50,6 +53,7 @@ class Isolated:
         self.names, self.seconds, self.max_pixels = list(names), seconds, max_pixels
         self._helper: tuple[subprocess.Popen, Connection] | None = None
         self._owner, self._end = 0, contextlib.nullcontext
+        MADE.add(self)
 
     def clip(self, path: str, choose: Callable[[Facts], Sequence[int]]) -> UInt8[np.ndarray, "T H W 3"]:
         """The frames of a video that ``choose`` names, in its order. It may be asked again, and answers the same.
@@ -78,6 +82,12 @@ class Isolated:
         """Start the helper. Raises DataError where no decoder can be used."""
         self._ensure()
 
+    def spent(self) -> float:
+        """CPU seconds that the helper has used so far; none where there is none."""
+        if self._helper is None or self._owner != os.getpid():
+            return 0.0
+        return self._ask("", time.monotonic() + self.seconds, spent=True)
+
     def close(self) -> None:
         """End the helper, if there is one."""
         self._end()
@@ -94,7 +104,7 @@ class Isolated:
             raise BadSample(path, str(error)) from error
         frames = np.empty(self._ask(path, deadline, read=numbers.tolist()), np.uint8)
         self._connection.recv_bytes_into(memoryview(frames).cast("B"))
-        return frames[places]
+        return frames if np.array_equal(places, np.arange(len(frames))) else frames[places]
 
     def _ask(self, path: str, deadline: float, **request: Any) -> Any:
         self._connection.send_bytes(json.dumps(request).encode())
@@ -140,6 +150,12 @@ class Isolated:
         code = self._helper[0].returncode
         self.close()
         return signal.Signals(-code).name if code and code < 0 else f"exit code {code}"
+
+
+def spent() -> float:
+    """CPU seconds of all helpers of this process; those that have ended count among its other children."""
+    ended = os.times()
+    return ended.children_user + ended.children_system + sum(each.spent() for each in MADE)
 
 
 def unusable(name: str) -> str:

@@ -8,7 +8,6 @@ video (the source's ``clips``), they lie in one batch, and each counts as a samp
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -37,7 +36,7 @@ class Loader:
         source: the samples.
         options: ``config["data"]``, or the ``DataOptions`` keys of it.
         seed: of order and views.
-        device: where the batches go. Pictures are resized there if it is a GPU, in the workers if not.
+        device: where the batches go, with 8 bits a value; floats are made of them there.
         rank, world: this process among those that share a step.
         views: ``config["views"]``, what is seen of a sample; nothing: one view, as ``options`` say.
         accumulate: micro-batches of a step. An epoch is whole steps, if there are samples for one.
@@ -140,7 +139,7 @@ class Stream:
         if channels != len(options.mean):
             raise ConfigError(f"data.mean has {len(options.mean)} channels, the pictures have {channels}")
         self.views, self.device, self._drawn = views if drawn else views * clips, device, drawn
-        self._samples = Samples(source, views, seed, device.type != "cuda", drawn, clips)
+        self._samples = Samples(source, views, seed, drawn, clips)
         self._normalise = Normalise(options.mean, options.std, device)
         self._workers, self._timeout = workers(options.workers), options.timeout
 
@@ -160,8 +159,7 @@ class Stream:
                 yield self._finish(parts)
 
     def _finish(self, parts: Parts) -> Batch:
-        each = zip(self.views, parts.pixels, parts.shapes, parts.how, strict=True)
-        views = tuple(self._seen(view, self._fitted(view, pixels, shapes), how) for view, pixels, shapes, how in each)
+        views = tuple(map(self._seen, self.views, parts.pixels, parts.how))
         labels = {name: values.to(self.device, non_blocking=True) for name, values in parts.labels.items()}
         condition = tuple(how.to(self.device, non_blocking=True) for how in parts.how) if self._drawn else None
         return Batch(views, labels, parts.index, condition, tuple(parts.replaced))
@@ -172,15 +170,7 @@ class Stream:
             from jepakit.data.recolour import recolour  # kornia: not for those who change no colours
 
             change = functools.partial(recolour, how=how, radius=view.colour.radius)
-        return self._normalise(pixels, how[:, COLUMN["mirrored"]] > 0, change)
-
-    def _fitted(self, view: View, pixels: Tensor, shapes: list[tuple[int, ...]]) -> UInt8[Tensor, "B C T S S"]:
-        pixels = pixels.to(self.device, non_blocking=True)
-        if self._samples.fit:
-            return pixels
-        pieces = pixels.split([math.prod(shape) for shape in shapes]) if shapes else pixels.unbind()
-        shapes = shapes or [pixels.shape[1:]] * len(pixels)
-        return torch.stack([view.fit(piece.view(shape)) for piece, shape in zip(pieces, shapes, strict=True)])
+        return self._normalise(pixels.to(self.device, non_blocking=True), how[:, COLUMN["mirrored"]] > 0, change)
 
 
 def _chosen(views: Sequence[View], clips: int) -> bool:

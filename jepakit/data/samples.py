@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from jepakit import seeds
 from jepakit.data import BadSample
 from jepakit.data.colour import How
 from jepakit.data.desks import Desks, TooLong
 from jepakit.data.mix import Mix, permutation
-from jepakit.data.views import View
+from jepakit.data.scaled import Enough
+from jepakit.data.views import RandomView, View
 from jepakit.errors import DataError
 from jepakit.protocols import Source
 
@@ -24,7 +25,7 @@ MAX_TRIES = 100
 
 
 class Sample(NamedTuple):
-    """One place in a batch: ``pieces[v]`` is uint8 ``C T h w``, and ``how[v]`` is all that was decided about it."""
+    """One place in a batch: ``pieces[v]`` is uint8 ``C T S S``, and ``how[v]`` is all that was decided about it."""
 
     pieces: tuple[Tensor, ...]
     how: tuple[How, ...]
@@ -34,10 +35,9 @@ class Sample(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A batch on its way. Pieces of different sizes travel end to end in one block, which costs one transfer."""
+    """A batch on its way."""
 
-    pixels: list[UInt8[Tensor, "..."]]
-    shapes: list[list[tuple[int, ...]]]
+    pixels: list[UInt8[Tensor, "B C T S S"]]
     how: list[Float[Tensor, "B P"]]
     labels: dict[str, Tensor]
     index: Int[Tensor, "B"]
@@ -50,14 +50,14 @@ class Samples(Dataset):
     ``turn`` is how many times the sample was drawn before: the epoch, or the pass over its part of a mixture. With
     ``drawn``, a source that has clips to choose from (``sample``) chooses by chance, and each of ``clips`` (of a source
     with ``several``) is a place in the batch, or all are one where views say which of them they look at; else it gives
-    its fixed answer, and all views of all clips are one place.
+    its fixed answer, and all views of all clips are one place. One with ``scaled_decode`` is told what is enough of a
+    picture where that is ``drawn``.
     """
 
-    def __init__(
-        self, source: Source, views: tuple[View, ...], seed: int, fit: bool, drawn: bool = False, clips: int = 1
-    ):
-        self.source, self.views, self.seed, self.fit = source, views, seed, fit
+    def __init__(self, source: Source, views: tuple[View, ...], seed: int, drawn: bool = False, clips: int = 1):
+        self.source, self.views, self.seed = source, views, seed
         self.drawn, self.clips, self._mix, self.desks = drawn, clips, Mix.of(source), Desks(0)
+        self._scaled = drawn and getattr(source, "scaled_decode", False)
 
     def at(self, desks: Desks) -> "Samples":
         """The same samples, for workers that sit at ``desks``: these know what is read, and for how long it may be."""
@@ -67,9 +67,13 @@ class Samples(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> list[Sample]:
         turn, asked = key
-        clips, labels, index, replaced = self.read(asked, turn)
         rngs = [seeds.generator(self.seed, "view", turn, asked, *number) for number in self._numbers()]
-        looks = [list(map(self._look, self.views, rngs, place)) for place in self._places(clips)]
+        enough = Enough(self.views, rngs) if self._scaled else None
+        clips, labels, index, replaced = self.read(asked, turn, enough)
+        full = enough.full if enough else None
+        looks = [
+            [_look(*each, full) for each in zip(self.views, rngs, place, strict=True)] for place in self._places(clips)
+        ]
         found = []
         for look in looks if self.drawn else [list(chain.from_iterable(looks))]:
             pieces, how = zip(*look, strict=True)
@@ -84,14 +88,14 @@ class Samples(Dataset):
         return [[number] * (number > 0) for number in numbers]
 
     def read(
-        self, asked: int, turn: int = 0
+        self, asked: int, turn: int = 0, enough: Enough | None = None
     ) -> tuple[tuple[Tensor, ...], dict[str, int | float], int, list[dict[str, Any]]]:
         """Sample ``asked``, or the first readable one after it in its keyed permutation. Raises DataError."""
         bad: list[tuple[int, BadSample]] = []
         for index in self._candidates(asked):
             try:
                 with self.desks.reading(index):
-                    clips, labels = self._clips(index, turn)
+                    clips, labels = self._clips(index, turn, enough)
             except TooLong as error:
                 bad.append((index, BadSample(self.source.describe(index), str(error))))
                 continue
@@ -102,8 +106,12 @@ class Samples(Dataset):
             return clips, labels, index, replaced
         raise DataError(f"{len(bad)} samples in a row could not be read, the last one was {bad[-1][1]}")
 
-    def _clips(self, index: int, turn: int) -> tuple[tuple[Tensor, ...], dict[str, int | float]]:
+    def _clips(self, index: int, turn: int, enough: Enough | None) -> tuple[tuple[Tensor, ...], dict[str, int | float]]:
         source: Any = self.source
+        if enough is not None:
+            enough.forget()
+            picture, labels = source.scaled(index, enough)
+            return (picture,), labels
         rng = seeds.generator(self.seed, "clip", turn, index) if self.drawn else None
         if self.clips > 1:
             clips, labels = source.several(index, self.clips, rng)
@@ -118,10 +126,6 @@ class Samples(Dataset):
             return [[clip] * len(chosen) for clip in clips]
         return [[clips[number or 0] for number in chosen]]
 
-    def _look(self, view: View, rng: torch.Generator, clip: Tensor) -> tuple[Tensor, How]:
-        piece, how = view.take(clip, rng)
-        return (view.fit(piece) if self.fit else piece), how
-
     def _candidates(self, asked: int) -> Iterable[int]:
         """The sample itself, then others of its part."""
         yield asked
@@ -130,16 +134,16 @@ class Samples(Dataset):
         yield from (part[number] for number in others if part[number] != asked)
 
 
+def _look(view: View, rng: torch.Generator, clip: Tensor, full: tuple[int, int] | None) -> tuple[Tensor, How]:
+    piece, how = view.take(clip, rng, full) if full and isinstance(view, RandomView) else view.take(clip, rng)
+    return view.fit(piece), how
+
+
 def collate(drawn: list[list[Sample]]) -> Parts:
-    """Stack what has one size, string together what has not."""
-    samples, pixels, shapes = list(chain.from_iterable(drawn)), [], []
-    for pieces in zip(*(sample.pieces for sample in samples), strict=True):
-        same = len({piece.shape for piece in pieces}) == 1
-        pixels.append(torch.stack(pieces) if same else torch.cat([piece.flatten() for piece in pieces]))
-        shapes.append([] if same else [tuple(piece.shape) for piece in pieces])
+    """Stack them; in a worker in memory that is shared already."""
+    samples = list(chain.from_iterable(drawn))
     return Parts(
-        pixels,
-        shapes,
+        [default_collate(list(pieces)).contiguous() for pieces in zip(*(s.pieces for s in samples), strict=True)],
         [torch.tensor(rows) for rows in zip(*(sample.how for sample in samples), strict=True)],
         {name: torch.tensor([sample.labels[name] for sample in samples]) for name in samples[0].labels},
         torch.tensor([sample.index for sample in samples]),

@@ -1,10 +1,11 @@
 """What happens to a decoded picture before the model sees it.
 
-A view works in two halves. ``take`` decides by chance and cuts, in the worker. ``fit`` brings the piece to the view's
-size: in the worker where the model trains on the CPU, on the GPU where it trains there, by torchvision's own functions.
-Flip, colours (recolour.py) and normalisation are batched on the training device. All frames of a clip share a box.
+A view works in two halves: ``take`` decides by chance and cuts, ``fit`` brings the piece to the view's size, as
+torchvision's functions do. Both happen in the worker, so that what travels is of one size, and 8 bits a value. Flip,
+colours (recolour.py) and normalisation are batched on the training device. All frames of a clip share a box.
 """
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from jaxtyping import Bool, Float, Shaped, UInt8
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
@@ -26,6 +28,8 @@ RESIZE_FOR = 256 / 224
 """Short side of the resized picture over the side of the view, in evaluation: torchvision's convention."""
 SLIVER = 4
 """Long side over short side from which an evaluation view cuts before it resizes, to spare memory."""
+CHUNK = 2**18
+"""Values that are normalised at once on a CPU: as floats they stay in a core's cache from one operation to the next."""
 NEAREST = InterpolationMode.NEAREST_EXACT.value
 """How a map is resized: numbers of classes have no mean, and no depth lies between two things."""
 
@@ -42,6 +46,12 @@ class Box(NamedTuple):
         """Left, top, right and bottom in shares of the sides of a picture of ``height`` by ``width`` pixels."""
         right, bottom = self.left + self.width, self.top + self.height
         return self.left / width, self.top / height, right / width, bottom / height
+
+    def within(self, scale: int, height: int, width: int) -> "Box":
+        """Where the box lies when the picture was decoded at a part of its sides, ``height`` by ``width`` pixels."""
+        top, left = min(round(self.top / scale), height - 1), min(round(self.left / scale), width - 1)
+        bottom, right = round((self.top + self.height) / scale), round((self.left + self.width) / scale)
+        return Box(top, left, max(min(bottom, height) - top, 1), max(min(right, width) - left, 1))
 
 
 @runtime_checkable
@@ -75,15 +85,21 @@ class RandomView(NamedTuple):
     clip: int | None = None
     frame: int | None = None
 
-    def take(self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator) -> tuple[UInt8[Tensor, "C t h w"], How]:
+    def take(
+        self, picture: UInt8[Tensor, "C T H W"], rng: torch.Generator, full: tuple[int, int] | None = None
+    ) -> tuple[UInt8[Tensor, "C t h w"], How]:
+        """As all views do. ``full`` is the height and width of a picture that was decoded smaller (scaled.py)."""
         if self.frame is not None:
             if self.frame >= picture.shape[1]:
                 raise ConfigError(f"views.*.frame={self.frame}: a sample has {picture.shape[1]} frames, the first is 0")
             picture = picture[:, self.frame : self.frame + 1]
-        height, width = picture.shape[-2:]
+        height, width = full or picture.shape[-2:]
         box = draw_box(height, width, self.scale, self.ratio, rng)
         mirrored = self.flip and torch.rand(1, generator=rng).item() < 0.5
-        return crop(picture, box), How(*box.shares(height, width), float(mirrored), **self.colour.draw(rng))
+        scale = round(height / picture.shape[-2])
+        return crop(picture, box.within(scale, *picture.shape[-2:]) if scale > 1 else box), How(
+            *box.shares(height, width), float(mirrored), **self.colour.draw(rng)
+        )
 
     def fit(self, piece: UInt8[Tensor, "C T h w"]) -> UInt8[Tensor, "C T S S"]:
         return resize(piece, [self.size, self.size], self.interpolation)
@@ -189,7 +205,7 @@ def draw_box(
     Area uniform in ``scale`` of the picture's, width over height log-uniform in ``ratio``, place uniform. Where no
     box fits, the largest one about the centre.
     """
-    log_ratio = torch.log(torch.tensor(ratio)).tolist()
+    log_ratio = _logarithms(ratio)
     for _ in range(TRIES):
         area = height * width * torch.empty(1).uniform_(*scale, generator=rng).item()
         aspect = torch.exp(torch.empty(1).uniform_(*log_ratio, generator=rng)).item()
@@ -203,6 +219,11 @@ def draw_box(
     return Box((height - h) // 2, (width - w) // 2, h, w)
 
 
+@functools.cache
+def _logarithms(ratio: tuple[float, float]) -> list[float]:
+    return torch.log(torch.tensor(ratio)).tolist()
+
+
 def crop(picture: Shaped[Tensor, "C T H W"], box: Box) -> Shaped[Tensor, "C T h w"]:
     """The pixels in a box, not copied."""
     return picture[..., box.top : box.top + box.height, box.left : box.left + box.width]
@@ -213,7 +234,15 @@ def resize(
 ) -> Shaped[Tensor, "C T H W"]:
     """With antialiasing, as torchvision does it; one number in ``size`` is the length of the short side."""
     frames = piece.transpose(0, 1)  # T C H W: the channels of a frame together, which is the fast path
+    if _plain(piece, size) and interpolation in ("bilinear", "bicubic"):  # what torchvision calls, and copies then
+        return interpolate(frames, size, mode=interpolation, antialias=True).transpose(0, 1)
     return F.resize(frames, size, InterpolationMode(interpolation), antialias=True).transpose(0, 1)
+
+
+def _plain(piece: Tensor, size: list[int]) -> bool:
+    """Whether torch resizes it in 8 bits on this processor, and there is anything to do."""
+    able = piece.device.type == "cpu" and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+    return able and piece.dtype == torch.uint8 and len(size) == 2 and tuple(size) != piece.shape[-2:]
 
 
 class Normalise:
@@ -232,8 +261,22 @@ class Normalise:
         mirrored: Bool[Tensor, "B"],
         change: Callable[[Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "B C T H W"]:
-        if mirrored.any():  # known on the CPU: no synchronisation
-            chosen = mirrored.to(pixels.device, non_blocking=True).view(-1, 1, 1, 1, 1)
-            pixels = torch.where(chosen, pixels.flip(-1), pixels)
-        values = pixels.float().div_(255)
-        return (change(values) if change else values).sub_(self._mean).div_(self._std)
+        values = torch.empty(pixels.shape, device=pixels.device)
+        few = max(1, CHUNK // pixels[0].numel()) if pixels.device.type == "cpu" and len(pixels) else len(pixels)
+        for some, given, turned in zip(*(each.split(few) for each in (values, pixels, mirrored)), strict=True):
+            some.copy_(_mirror(given, turned)).div_(255)
+            if change is None:
+                self._centre(some)
+        return values if change is None else self._centre(change(values))
+
+    def _centre(self, values: Tensor) -> Tensor:
+        return values.sub_(self._mean).div_(self._std)
+
+
+def _mirror(pixels: UInt8[Tensor, "B C T H W"], mirrored: Bool[Tensor, "B"]) -> UInt8[Tensor, "B C T H W"]:
+    """Those of a batch that are to be."""
+    count = int(mirrored.sum())  # known on the CPU: no synchronisation
+    if count in (0, len(mirrored)):
+        return pixels.flip(-1) if count else pixels
+    chosen = mirrored.to(pixels.device, non_blocking=True).view(-1, 1, 1, 1, 1)
+    return torch.where(chosen, pixels.flip(-1), pixels)

@@ -47,16 +47,19 @@ class Meter(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        for tensor in tree_leaves((args, kwargs)):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor.untyped_storage(), 0)  # made before: another look at it takes no memory
         out = func(*args, **kwargs)
         if formula := flop_registry.get(func.overloadpacket):
             self.count(formula(*args, **kwargs, out_val=out))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._hold(tensor.untyped_storage())
+                self._hold(tensor.untyped_storage(), tensor.untyped_storage().nbytes())
         return out
 
-    def _hold(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _hold(self, storage: torch.UntypedStorage, size: int) -> None:
+        key = storage._cdata
         if key in self._known:
             return
         self._known.add(key)

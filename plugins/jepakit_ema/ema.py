@@ -1,6 +1,7 @@
 """The exponential moving average of the backbone as the one who answers."""
 
 import copy
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -48,12 +49,20 @@ class Ema(nn.Module):
     def targets(
         self, backbone: Backbone, view: Float[Tensor, "B C T H W"], blocks: Int[Tensor, "B M Q"] | None = None
     ) -> Features:
-        """The teacher's features of a whole view, ``B N D``; or of each of its blocks alone, ``B M Q D``."""
-        if blocks is not None:
+        """The teacher's features of a whole view, ``B N D``, or of its blocks, ``B M Q D``: each of them alone where
+        what is not asked for is hidden from the teacher."""
+        if blocks is None:
+            return each(self.norm, self.teacher(view))
+        if self.masks_input:
             alone = self.teacher(view.repeat_interleave(blocks.shape[1], 0), blocks.flatten(0, 1))
             return self.norm(alone).unflatten(0, blocks.shape[:2])
-        answer = self.teacher(view)
-        return tuple(map(self.norm, answer)) if isinstance(answer, tuple) else self.norm(answer)
+        answer = self.teacher(view, None, blocks.flatten(1))
+        return each(lambda level: self.norm(level).unflatten(1, blocks.shape[1:]), answer)
+
+    @property
+    def picks(self) -> bool:
+        """Whether the teacher need not work out what is not asked for."""
+        return getattr(self.teacher, "picks", False)
 
     def norm(self, features: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         return F.layer_norm(features, features.shape[-1:]) if self.normalise else features
@@ -74,3 +83,8 @@ class Ema(nn.Module):
         slow, fast = list(self.teacher.parameters()), list(backbone.parameters())
         torch._foreach_mul_(slow, momentum)
         torch._foreach_add_(slow, fast, alpha=1.0 - momentum)
+
+
+def each(change: Callable[[Tensor], Tensor], features: Features) -> Features:
+    """Level by level."""
+    return tuple(map(change, features)) if isinstance(features, tuple) else change(features)

@@ -6,12 +6,14 @@ cut.
 
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Generator, Tensor
 
+from jepakit.marks import indices, inside
 from jepakit.types import Grid, Mask
-from jepakit_multiblock.multiblock import inside, tokens
+from jepakit_multiblock.marks import tokens
 from jepakit_multiblock.sizes import Sizes, between, may_fill, smallest
 
 QUADRANTS = ("top_left", "top_right", "bottom_left", "bottom_right")
@@ -41,7 +43,8 @@ class Rasterized:
         top = torch.randint(0, grid.h % 2 + 1, (batch_size, 1), generator=rng)
         left = torch.randint(0, grid.w % 2 + 1, (batch_size, 1), generator=rng)
         order = self.order(batch_size, rng)
-        quadrants = tokens(grid, (height, width), (top + order // 2 * height, left + order % 2 * width))  # B 4 Q
+        first = (top + order // 2 * height) * grid.w + left + order % 2 * width
+        quadrants = tokens(grid, (height, width), first)  # B 4 Q
         return [Mask(context=quadrants[:, 0], target=quadrants[:, 1:])]
 
     def order(self, batch_size: int, rng: Generator) -> Int[Tensor, "B 4"]:
@@ -78,8 +81,8 @@ class Block:
         size = self.sizes.draw(grid, rng)
         top = torch.randint(0, grid.h - size[0] + 1, (batch_size, 1), generator=rng)
         left = torch.randint(0, grid.w - size[1] + 1, (batch_size, 1), generator=rng)
-        block = inside(grid, size, (top, left))[:, 0]
-        return [Mask(context=outside(block), target=tokens(grid, size, (top, left)))]
+        first = top * grid.w + left
+        return [Mask(context=indices(~inside(grid, size, first[:, 0])), target=tokens(grid, size, first))]
 
     def refuse(self, grid: Grid) -> None:
         """Raise ValueError where any draw could leave nothing to see or to imagine."""
@@ -121,9 +124,10 @@ class Random:
             )
         ratio = between(self.ratio, torch.rand(1, generator=rng, dtype=torch.float64).item())
         seen, asked = self.seen(grid, ratio), self.asked(grid, ratio)
-        order = torch.rand(batch_size, grid.size, generator=rng).argsort(1)
-        target = order[:, seen : seen + self.targets * asked].unflatten(1, (self.targets, asked))
-        return [Mask(context=order[:, :seen].sort(1).values, target=target.sort(2).values)]
+        order = torch.rand(batch_size, grid.size, generator=rng).argsort(1).numpy()
+        target = order[:, seen : seen + self.targets * asked].reshape(batch_size, self.targets, asked)
+        context, target = (torch.from_numpy(np.sort(each)) for each in (order[:, :seen], target))
+        return [Mask(context, target)]
 
     def seen(self, grid: Grid, ratio: float) -> int:
         """K: rounded down, as in the released collator."""
@@ -138,8 +142,3 @@ def frame(name: str, grid: Grid) -> None:
     """Raise ValueError for a clip."""
     if grid.t != 1:
         raise ValueError(f"{name} masks single frames, the grid is {grid.t} x {grid.h} x {grid.w}")
-
-
-def outside(block: Bool[Tensor, "B N"]) -> Int[Tensor, "B K"]:
-    """Indices of the tokens that are not in a sample's block, ascending; blocks of a batch are of one size."""
-    return (~block).nonzero()[:, 1].view(len(block), -1)

@@ -2,11 +2,15 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
+from numpy import ndarray
 from torch import Generator, Tensor
 
+from jepakit.marks import earliest, inside
 from jepakit.types import Grid, Mask
+from jepakit_multiblock.marks import some, tokens
 from jepakit_multiblock.sizes import Sizes, smallest
 
 TRIES = 20
@@ -56,10 +60,9 @@ class Multiblock:
             raise ValueError(f"multiblock masks single frames, the grid is {grid.t} x {grid.h} x {grid.w}")
         self.refuse(grid)
         target_size, context_size = self.target.draw(grid, rng), self.context.draw(grid, rng)
-        corners = self.corners(grid, target_size, (batch_size, self.targets), rng)
-        blocks = inside(grid, target_size, corners)  # B M N
-        seen = self.seen(grid, context_size, blocks, rng)  # B N
-        return [Mask(context=self.cut(seen, rng), target=tokens(grid, target_size, corners))]
+        first = self.first(grid, target_size, (batch_size, self.targets), rng)
+        seen = self.seen(grid, context_size, inside(grid, target_size, first.T), rng)
+        return [Mask(context=self.cut(seen, rng), target=tokens(grid, target_size, first))]
 
     def refuse(self, grid: Grid) -> None:
         """Raise ValueError where any draw could give too small a block: at once, and not in the middle of a run."""
@@ -71,53 +74,31 @@ class Multiblock:
                     f"min_keep={self.min_keep}"
                 )
 
-    def corners(
-        self, grid: Grid, size: tuple[int, int], shape: tuple[int, ...], rng: Generator
-    ) -> tuple[Int[Tensor, "*S"], Int[Tensor, "*S"]]:
-        """Top rows and left columns of blocks, uniform over every position (but the last, in the official mode)."""
-        last = 0 if self.mode == "official" else 1
-        top = torch.randint(0, grid.h - size[0] + last, shape, generator=rng)
-        left = torch.randint(0, grid.w - size[1] + last, shape, generator=rng)
-        return top, left
+    def first(self, grid: Grid, size: tuple[int, int], shape: tuple[int, ...], rng: Generator) -> Int[Tensor, "*S"]:
+        """The first token of blocks that lie anywhere, but not in the last row and column in the official mode."""
+        clear = 1 if self.mode == "official" else 0
+        top = torch.randint(0, grid.h - size[0] + 1 - clear, shape, generator=rng)
+        left = torch.randint(0, grid.w - size[1] + 1 - clear, shape, generator=rng)
+        return top * grid.w + left
 
     def seen(
-        self, grid: Grid, size: tuple[int, int], blocks: Bool[Tensor, "B M N"], rng: Generator
-    ) -> Bool[Tensor, "B N"]:
+        self, grid: Grid, size: tuple[int, int], blocks: Bool[ndarray, "M B N"], rng: Generator
+    ) -> Bool[ndarray, "B N"]:
         """A block a sample, less its targets. After ``TRIES`` draws that leave too little, one target block fewer is
         removed, then two fewer, and so on (as in the released collator)."""
-        batch, targets, _ = blocks.shape
-        seen = torch.zeros_like(blocks[:, 0])
-        todo = torch.arange(batch)
+        targets, batch, _ = blocks.shape
+        seen, todo = np.empty_like(blocks[0]), np.arange(batch)
         for removed in range(0 if self.allow_overlap else targets, -1, -1):
-            taken = blocks[:, :removed].any(1)
+            free = ~blocks[:removed].any(0)
             for _ in range(TRIES):
-                block = inside(grid, size, self.corners(grid, size, (len(todo), 1), rng))[:, 0]
-                seen[todo] = block & ~taken[todo]
-                todo = todo[seen[todo].sum(1) <= self.min_keep]
+                block = inside(grid, size, self.first(grid, size, (len(todo),), rng)) & free[todo]
+                seen[todo] = block
+                todo = todo[block.sum(1, dtype=np.int32) <= self.min_keep]
                 if not len(todo):
                     return seen
         raise AssertionError("a context block without targets has more than min_keep tokens, see refuse()")
 
-    def cut(self, seen: Bool[Tensor, "B N"], rng: Generator) -> Int[Tensor, "B K"]:
+    def cut(self, seen: Bool[ndarray, "B N"], rng: Generator) -> Int[Tensor, "B K"]:
         """Indices of the seen tokens, ascending, as many as the batch's shortest context has."""
-        shortest = int(seen.sum(1).min())
-        if self.mode == "official":
-            return seen.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :shortest]
-        priority = torch.rand(seen.shape, generator=rng).masked_fill_(~seen, -1.0)
-        return priority.topk(shortest, dim=1).indices.sort(1).values
-
-
-def inside(grid: Grid, size: tuple[int, int], corners: tuple[Tensor, Tensor]) -> Bool[Tensor, "B M N"]:
-    """Which tokens lie in each block."""
-    top, left = corners[0][..., None], corners[1][..., None]  # B M 1
-    row, column = torch.arange(grid.h), torch.arange(grid.w)
-    rows = (row >= top) & (row < top + size[0])
-    columns = (column >= left) & (column < left + size[1])
-    return (rows[..., :, None] & columns[..., None, :]).flatten(2)
-
-
-def tokens(grid: Grid, size: tuple[int, int], corners: tuple[Tensor, Tensor]) -> Int[Tensor, "B M Q"]:
-    """Indices of the tokens of each block, ascending."""
-    row, column = torch.arange(size[0]), torch.arange(size[1])
-    offset = (row[:, None] * grid.w + column).flatten()
-    return (corners[0] * grid.w + corners[1])[..., None] + offset
+        shortest = int(seen.sum(1, dtype=np.int32).min())
+        return earliest(seen, shortest) if self.mode == "official" else some(seen, shortest, rng)

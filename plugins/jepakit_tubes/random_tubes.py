@@ -1,10 +1,11 @@
 """Places drawn at random, hidden for the whole length of a clip."""
 
+import numpy as np
 import torch
-from jaxtyping import Int
-from torch import Generator, Tensor
+from torch import Generator
 
 from jepakit.types import Grid, Mask
+from jepakit_tubes.marks import lowest, others, through
 
 
 class RandomTubes:
@@ -32,12 +33,7 @@ class RandomTubes:
                 f"no room on a grid of {grid.t} x {grid.h} x {grid.w}: a ratio of {self.ratio} leaves {seen} of "
                 f"{places} places to see"
             )
-        order = torch.rand(batch_size, places, generator=rng).argsort(1)
-        target = through(order[:, seen:].sort(1).values, grid)
-        return [Mask(through(order[:, :seen].sort(1).values, grid), target.unsqueeze(1))]
-
-
-def through(places: Int[Tensor, "B P"], grid: Grid) -> Int[Tensor, "B K"]:
-    """Indices of the tokens at these places, at all times, ascending."""
-    start = torch.arange(grid.t) * (grid.h * grid.w)
-    return (places[:, None] + start[:, None]).flatten(1)
+        everywhere = np.ones((batch_size, places), dtype=bool)
+        context = lowest(everywhere, seen, torch.rand(batch_size, places, generator=rng, dtype=torch.float32))
+        frame = grid._replace(t=1)
+        return [Mask(through(context, frame, grid), through(others(context, places), frame, grid).unsqueeze(1))]

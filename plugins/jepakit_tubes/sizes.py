@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from jepakit.types import Grid
 
@@ -41,7 +42,7 @@ class Sizes:
     def fit(self, grid: Grid, draws: tuple[float, float]) -> tuple[int, int, int]:
         """Length, height and width in tokens, by where two draws from 0 to 1 lie in the ranges of time and aspect."""
         ratio = between(self.aspect, draws[1])
-        return self._length(grid, draws[0]), *self._sides(grid, ratio, ratio)
+        return self.length(grid, draws[0]), *self._sides(grid, ratio, ratio)
 
     def possible(self, grid: Grid) -> Iterator[tuple[int, int]]:
         """Every height with every width that may be drawn together."""
@@ -52,22 +53,8 @@ class Sizes:
             (_, narrow), (_, wide) = self._sides(grid, most, most), self._sides(grid, least, least)
             yield from ((min(height, grid.h), width) for width in range(narrow, wide + 1))
 
-    def refuse(self, grid: Grid, blocks: int) -> None:
-        """Raise ValueError where some size would leave nothing to imagine, or hardly ever anything to see.
-
-        ``blocks`` leave the grid's first token out with the chance that none of them lies in the first of its places.
-        """
-        length = self._length(grid, 1.0)
-        for height, width in self.possible(grid):
-            where = f"no room on a grid of {grid.t} x {grid.h} x {grid.w}: a block of scale {self.scale}"
-            if not height * width:
-                raise ValueError(f"{where} may have {height} x {width} tokens, which is none")
-            places = (grid.t - length + 1) * (grid.h - height + 1) * (grid.w - width + 1)
-            if (1 - 1 / places) ** blocks <= LEAST:
-                size = f"{length} x {height} x {width}"
-                raise ValueError(f"{where} may have {size} tokens; {blocks} of that size may leave no context")
-
-    def _length(self, grid: Grid, draw: float) -> int:
+    def length(self, grid: Grid, draw: float) -> int:
+        """In tokens, by where a draw from 0 to 1 lies in its range."""
         return max(1, int(grid.t * between(self.temporal_scale, draw)))
 
     def _area(self, grid: Grid) -> int:
@@ -76,6 +63,23 @@ class Sizes:
     def _sides(self, grid: Grid, tall: float, wide: float) -> tuple[int, int]:
         area = self._area(grid)
         return min(round((area * tall) ** 0.5), grid.h), min(round((area / wide) ** 0.5), grid.w)
+
+
+@lru_cache(maxsize=64)
+def refuse(sizes: Sizes, grid: Grid, blocks: int) -> None:
+    """Raise ValueError where some size would leave nothing to imagine, or hardly ever anything to see.
+
+    ``blocks`` leave the grid's first token out with the chance that none of them lies in the first of its places.
+    """
+    length = sizes.length(grid, 1.0)
+    for height, width in sizes.possible(grid):
+        where = f"no room on a grid of {grid.t} x {grid.h} x {grid.w}: a block of scale {sizes.scale}"
+        if not height * width:
+            raise ValueError(f"{where} may have {height} x {width} tokens, which is none")
+        places = (grid.t - length + 1) * (grid.h - height + 1) * (grid.w - width + 1)
+        if (1 - 1 / places) ** blocks <= LEAST:
+            size = f"{length} x {height} x {width}"
+            raise ValueError(f"{where} may have {size} tokens; {blocks} of that size may leave no context")
 
 
 def between(ends: Range, draw: float) -> float:

@@ -2,13 +2,17 @@
 
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Generator, Tensor
 
+from jepakit.marks import earliest, inside
 from jepakit.types import Grid, Mask
+from jepakit_tubes.marks import foremost, lowest, others, through
 from jepakit_tubes.recall import Recall
-from jepakit_tubes.sizes import Sizes
+from jepakit_tubes.sizes import Sizes, refuse
 
 
 class Tubes:
@@ -57,75 +61,76 @@ class Tubes:
 
     def __call__(self, grid: Grid, batch_size: int, rng: Generator, step: int = 0) -> list[Mask]:
         for sizes, count in zip(self.sizes, self.blocks, strict=True):
-            sizes.refuse(grid, count)
+            refuse(sizes, grid, count)
         draws = torch.rand(len(self.blocks), 2, generator=rng, dtype=torch.float64).tolist()
         if self.mode == "official":  # the released generators of all kinds count from one seed
             draws = draws[:1] * len(self.blocks)
         masks = []
         for kind, (sizes, count) in enumerate(zip(self.sizes, self.blocks, strict=True)):
-            hidden = self.hidden(grid, sizes.fit(grid, tuple(draws[kind])), (batch_size, count), rng)
-            context, target = self.parts(hidden, grid, rng)
-            masks.append(Mask(indices(context), indices(target).unsqueeze(1), kind=kind))
+            size = sizes.fit(grid, tuple(draws[kind]))
+            frame = grid._replace(t=1) if self.whole(grid, size) else grid  # a frame that stands for all
+            hidden = self.hidden(frame, (min(size[0], frame.t), *size[1:]), (batch_size, count), rng)
+            context, target = (through(part, frame, grid) for part in self.parts(hidden, grid, rng))
+            masks.append(Mask(context, target.unsqueeze(1), kind=kind))
         return [self.recall(mask, grid, step) for mask in masks] if self.recall.share else masks
+
+    def whole(self, grid: Grid, size: tuple[int, int, int]) -> bool:
+        """Whether a place is seen at all times or at none: neither blocks nor cuts divide tubes."""
+        divides = self.max_temporal_keep < 1 or (self.max_keep or 0) % grid.t
+        return self.mode == "unbiased" and size[0] == grid.t and not divides
 
     def hidden(
         self, grid: Grid, size: tuple[int, int, int], shape: tuple[int, int], rng: Generator
-    ) -> Bool[Tensor, "B N"]:
-        """What lies in a sample's blocks, or too late to be seen. ``Sizes.refuse`` is why this comes to an end."""
-        late = torch.arange(grid.t) >= max(1, int(grid.t * self.max_temporal_keep))
-        late = late.repeat_interleave(grid.h * grid.w)  # N
-        hidden = torch.ones(shape[0], grid.size, dtype=torch.bool)
-        todo = torch.arange(shape[0])
+    ) -> Bool[ndarray, "B N"]:
+        """What lies in a sample's blocks, or too late to be seen. ``sizes.refuse`` is why this comes to an end."""
+        late = max(1, int(grid.t * self.max_temporal_keep)) * grid.h * grid.w
+        hidden, todo = np.empty((shape[0], grid.size), dtype=bool), np.arange(shape[0])
         while len(todo):
-            hidden[todo] = union(grid, size, (len(todo), shape[1]), rng) | late
+            hidden[todo] = union(grid, size, (len(todo), shape[1]), rng)
+            hidden[:, late:] = True
             todo = todo[hidden[todo].all(1)]
         return hidden
 
     def parts(
-        self, hidden: Bool[Tensor, "B N"], grid: Grid, rng: Generator
-    ) -> tuple[Bool[Tensor, "B N"], Bool[Tensor, "B N"]]:
+        self, hidden: Bool[ndarray, "B N"], grid: Grid, rng: Generator
+    ) -> tuple[Int[Tensor, "B K"], Int[Tensor, "B Q"]]:
         """Context and target, each of one size for the whole batch."""
+        size = hidden.shape[1]
         if self.cut == "target":
             target = self.shorten(hidden, None, grid, rng)
-            return ~target, target
+            return others(target, size), target
         context = self.shorten(~hidden, self.max_keep, grid, rng)
-        return context, ~context if self.cut == "context" else self.shorten(hidden, None, grid, rng)
+        if self.cut == "context":
+            return context, others(context, size)
+        return context, self.shorten(hidden, None, grid, rng)
 
-    def shorten(self, tokens: Bool[Tensor, "B N"], most: int | None, grid: Grid, rng: Generator) -> Bool[Tensor, "B N"]:
+    def shorten(self, tokens: Bool[ndarray, "B N"], most: int | None, grid: Grid, rng: Generator) -> Int[Tensor, "B K"]:
         """As many tokens of each sample as the batch's smallest has, and no more than ``most``."""
-        fewest = int(tokens.sum(1).min())
-        count = fewest if most is None else min(fewest, most)
+        frames, batch = tokens.shape[1] // (grid.h * grid.w), len(tokens)
+        count = int(tokens.sum(1, dtype=np.int32).min())
+        if most is not None:
+            count = min(count, most * frames // grid.t)
         if self.mode == "official":
-            return tokens & (tokens.cumsum(1) <= count)
-        order = tube_after_tube(grid, len(tokens), rng)
-        ordered = tokens.gather(1, order)
-        return torch.zeros_like(tokens).scatter_(1, order, ordered & (ordered.cumsum(1) <= count))
+            return earliest(tokens, count)
+        places = torch.rand(batch, grid.h * grid.w, generator=rng, dtype=torch.float32)
+        times = torch.rand(batch, grid.t, generator=rng, dtype=torch.float32)
+        if frames == 1:
+            return lowest(tokens, count, places)
+        return foremost(tokens, count, tube_after_tube(places, times))
 
 
-def tube_after_tube(grid: Grid, batch_size: int, rng: Generator) -> Int[Tensor, "B N"]:
+def tube_after_tube(places: Float[Tensor, "B P"], times: Float[Tensor, "B T"]) -> Int[Tensor, "B N"]:
     """All tokens, tubes in random order, so that one at most is cut in two; and that one loses any of its times."""
-    places = torch.rand(batch_size, grid.h * grid.w, generator=rng).argsort(1)
-    times = torch.rand(batch_size, grid.t, generator=rng).argsort(1)
-    return (places[:, :, None] + times[:, None] * (grid.h * grid.w)).flatten(1)
+    return (places.argsort(1)[:, :, None] + times.argsort(1)[:, None] * places.shape[1]).flatten(1)
 
 
-def union(grid: Grid, size: tuple[int, int, int], shape: tuple[int, int], rng: Generator) -> Bool[Tensor, "B N"]:
+def union(grid: Grid, size: tuple[int, int, int], shape: tuple[int, int], rng: Generator) -> Bool[ndarray, "B N"]:
     """What lies in any of a sample's blocks, all of one size, placed anywhere on the grid."""
-    axes = [span(length, part, shape, rng) for length, part in zip(grid, size, strict=True)]
-    times, rows, columns = axes[0][..., None, None], axes[1][..., None, :, None], axes[2][..., None, None, :]
-    return (times & rows & columns).any(1).flatten(1)
-
-
-def span(length: int, size: int, shape: tuple[int, int], rng: Generator) -> Bool[Tensor, "B M L"]:
-    """Which places of an axis lie in each block, with every position as likely."""
-    start = torch.randint(0, length - size + 1, (*shape, 1), generator=rng)
-    place = torch.arange(length)
-    return (place >= start) & (place < start + size)
-
-
-def indices(tokens: Bool[Tensor, "B N"]) -> Int[Tensor, "B K"]:
-    """Of the tokens that are marked, ascending; every sample has as many."""
-    return tokens.nonzero()[:, 1].view(len(tokens), -1)
+    if 1 < grid.t == size[0]:  # one frame stands for all
+        return np.tile(union(grid._replace(t=1), (1, *size[1:]), shape, rng), grid.t)
+    rooms = (length - part + 1 for length, part in zip(grid, size, strict=True))
+    time, row, column = (torch.randint(0, room, shape, generator=rng) for room in rooms)
+    return inside(grid, size, ((time * grid.h + row) * grid.w + column).T).any(0)
 
 
 def _refuse(

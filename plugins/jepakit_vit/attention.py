@@ -1,25 +1,20 @@
-"""Softmax attention through the kernel that suits device and type."""
+"""Multi-head self-attention."""
 
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from jepakit.kernels import attend
 from jepakit_vit.rope import rotate
 
+Asked = Int[Tensor, "B A"] | slice | None
+"""The tokens that a block has to answer for, by index or in a row; None: all of them."""
 
-def attend(
-    q: Float[Tensor, "B heads N d"], k: Float[Tensor, "B heads S d"], v: Float[Tensor, "B heads S d"]
-) -> Float[Tensor, "B heads N d"]:
-    """Softmax attention.
 
-    PyTorch's fused kernel, but for 16-bit types on CPUs: there it is slower than plain products (1.1 to 4.5 times,
-    measured on a CPU without AMX at the sizes of a ViT).
-    """
-    if q.device.type == "cpu" and q.dtype.itemsize == 2:
-        weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, dim=-1)
-        return weights.to(v.dtype) @ v
-    return F.scaled_dot_product_attention(q, k, v)
+def pick(x: Float[Tensor, "B *heads N D"], asked: Asked) -> Float[Tensor, "B *heads A D"]:
+    """The tokens that are asked for."""
+    if isinstance(asked, slice):
+        return x[..., asked, :]
+    return x if asked is None else x.take_along_dim(asked.reshape(len(x), *[1] * (x.ndim - 3), -1, 1), dim=-2)
 
 
 class Attention(nn.Module):
@@ -38,8 +33,8 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(
-        self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None = None
-    ) -> Float[Tensor, "B N D"]:
+        self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None = None, asked: Asked = None
+    ) -> Float[Tensor, "B A D"]:
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         q, k, v = qkv if turn is None else (*rotate(qkv[:2], turn), qkv[2])  # B heads N d each
-        return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+        return self.proj(attend(pick(q, asked), k, v).transpose(1, 2).flatten(2))

@@ -1,13 +1,16 @@
 """The transformer block that encoder and predictor are stacks of."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
-from timm.layers import DropPath, Mlp, SwiGLU
+from timm.layers import DropPath, SwiGLU
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from jepakit.errors import nearest
-from jepakit_vit.attention import Attention
+from jepakit.kernels import linear_gelu
+from jepakit_vit.attention import Asked, Attention, pick
 
 NORM_EPS = 1e-6
 ALIGNED = 8
@@ -30,6 +33,17 @@ def mlp(kind: str, width: int, ratio: float) -> nn.Module:
     raise ValueError(f"no mlp {kind!r}{nearest(kind, MLPS)}; there are: {', '.join(MLPS)}")
 
 
+class Mlp(nn.Module):
+    """Two layers, parameters named as in timm, with an exact GELU between them."""
+
+    def __init__(self, width: int, hidden: int, out: int | None = None):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, out or width)
+
+    def forward(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "*B E"]:
+        return self.fc2(linear_gelu(x, self.fc1.weight, self.fc1.bias))
+
+
 class Block(nn.Module):
     """Pre-norm attention and MLP, parameters named as in timm."""
 
@@ -50,9 +64,10 @@ class Block(nn.Module):
         self.drop_path = DropPath(drop_path)
 
     def forward(
-        self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None = None
-    ) -> Float[Tensor, "B N D"]:
-        x = x + self.drop_path(self.attn(self.norm1(x), turn))
+        self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None = None, asked: Asked = None
+    ) -> Float[Tensor, "B A D"]:
+        attended = self.drop_path(self.attn(self.norm1(x), turn, asked))
+        x = pick(x, asked) + attended
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
@@ -75,12 +90,14 @@ def run(
     x: Float[Tensor, "B N D"],
     turn: Float[Tensor, "_ 1 N _"] | None = None,
     recompute: bool = False,
-) -> Float[Tensor, "B N D"]:
+    asked: Asked = None,
+) -> Float[Tensor, "B A D"]:
     """One block after the other. With ``recompute`` (activation checkpointing) each keeps its input alone for the
-    backward pass, and is computed once more there: same gradients, less memory, more time."""
-    for block in blocks:
+    backward pass, and is computed once more there: same gradients, less memory, more time. Where some tokens alone are
+    ``asked`` for, the last block answers for no others, which saves most of it."""
+    for block, which in zip(blocks, itertools.chain([None] * (len(blocks) - 1), [asked]), strict=True):
         if recompute and torch.is_grad_enabled():
-            x = checkpoint(block, x, turn, use_reentrant=False)
+            x = checkpoint(block, x, turn, which, use_reentrant=False)
         else:
-            x = block(x, turn)
-    return x
+            x = block(x, turn, which)
+    return x if len(blocks) else pick(x, asked)

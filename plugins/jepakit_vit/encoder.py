@@ -6,6 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jepakit.types import Features, Grid
+from jepakit_vit.attention import pick
 from jepakit_vit.block import NORM_EPS, run, stack
 from jepakit_vit.initialise import initialise, scale_by_depth
 from jepakit_vit.rope import Rope, located
@@ -31,6 +32,7 @@ class VitEncoder(nn.Module):
     """
 
     tiny = {"width": 24, "depth": 1, "heads": 2, "positions": "rope"}
+    picks = True
 
     def __init__(
         self,
@@ -58,16 +60,24 @@ class VitEncoder(nn.Module):
         if depth_scaled:
             scale_by_depth(self.blocks)
 
-    def forward(self, tokens: Float[Tensor, "B K *D"], index: Int[Tensor, "B K"] | None, grid: Grid) -> Features:
+    def forward(
+        self,
+        tokens: Float[Tensor, "B K *D"],
+        index: Int[Tensor, "B K"] | None,
+        grid: Grid,
+        asked: Int[Tensor, "B A"] | None = None,
+    ) -> Features:
         if tokens.shape[2:] != (self.width,):
             given = " x ".join(map(str, tokens.shape[2:]))
             raise ValueError(f"vit reads tokens that are vectors of its width, {self.width}, not of {given} numbers")
         x = self.positions(tokens, index, grid)
         turn = self.positions.turn(index, grid, x) if isinstance(self.positions, Rope) else None
+        early = asked is not None and asked.shape[1] < x.shape[1]  # else it would not save anything
         levels, start = [], 0
         for end, norm in zip(self.ends, (*self.norms, self.norm), strict=True):
-            x, start = run(self.blocks[start:end], x, turn, self.checkpoint_blocks), end
-            levels.append(norm(x))  # B K D
+            last = asked if early and end == len(self.blocks) else None
+            x, start = run(self.blocks[start:end], x, turn, self.checkpoint_blocks, last), end
+            levels.append(norm(pick(x, asked) if last is None else x))  # B A D
         return tuple(levels) if len(levels) > 1 else levels[0]
 
 

@@ -5,11 +5,10 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from timm.layers import Mlp
 from torch import Tensor, nn
 
 from jepakit.types import Features, Grid, Mask
-from jepakit_vit.block import NORM_EPS, run, stack
+from jepakit_vit.block import NORM_EPS, Mlp, run, stack
 from jepakit_vit.initialise import STD, initialise, modalities, scale_by_depth
 from jepakit_vit.rope import Rope, located
 
@@ -88,8 +87,9 @@ class VitPredictor(nn.Module):
         if self.modality is not None:
             x = x + self.modality[int(grid.t > 1)]
         turn = self.positions.turn(beside(where, asked), grid, x) if isinstance(self.positions, Rope) else None
-        x = run(self.blocks, x, turn, self.checkpoint_blocks)  # (B M) K+Q d
-        return self.answer(x.unflatten(0, asked.shape[:2]), context.shape[1], mask.recall)
+        kept = 0 if mask.recall else context.shape[1]  # tokens of the context that nobody asks for
+        x = run(self.blocks, x, turn, self.checkpoint_blocks, slice(kept, None))  # (B M) Q d
+        return self.answer(x.unflatten(0, asked.shape[:2]), asked.shape[2], mask.recall)
 
     def read(self, seen: Features) -> Float[Tensor, "B K _"]:
         """The levels of a pyramid side by side, or the tokens as they are."""
@@ -100,9 +100,9 @@ class VitPredictor(nn.Module):
             raise ValueError(f"vit_predictor reads {reads}, the encoder gives {gives}")
         return torch.cat(levels, dim=-1) if self.levels > 1 else levels[0]
 
-    def answer(self, x: Float[Tensor, "B M N d"], kept: int, recall: int) -> Features:
-        """What is imagined, after it what is recalled; ``kept`` of the tokens are the context's."""
-        guess = self.proj(self.norm(x[:, :, kept:]))  # B M Q L*D
+    def answer(self, x: Float[Tensor, "B M N d"], asked: int, recall: int) -> Features:
+        """What is imagined, the last ``asked`` tokens, after it what is recalled, the first ``recall`` ones."""
+        guess = self.proj(self.norm(x[:, :, x.shape[2] - asked :]))  # B M Q L*D
         if recall:
             if self.recall is None:
                 raise ValueError(f"the mask asks for {recall} tokens of the context; vit_predictor needs recalls=true")

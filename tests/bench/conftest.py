@@ -6,6 +6,7 @@ import pytest
 
 from jepakit.bench import machine
 from jepakit.config import resolve
+from jepakit.plan import count
 from tests.train import tiny
 
 SMALL = "data.batch_size=4 data.workers=0 trainer.threads=1 trainer.device=cpu trainer.precision=fp32 "
@@ -18,8 +19,10 @@ METHODS = {
 
 @pytest.fixture(autouse=True)
 def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a CPU can do is measured in no time, and badly."""
+    """What a CPU can do is measured in no time, and badly; so is how many tokens a step has."""
     monkeypatch.setitem(machine.SIDE, "cpu", 16)
+    monkeypatch.setitem(machine.COPIED, "cpu", 1024)
+    monkeypatch.setattr(count, "DRAWS", 2)
 
 
 def method(name: str) -> dict[str, Any]:

@@ -30,7 +30,9 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFi
 
 
 def test_one_recipe(cli, tmp_path):
-    said = cli("bench", *TINY.split(), "steps=2", "repeats=2", "out=found.json", "--profile", "trace.json")
+    said = cli(
+        "bench", *TINY.split(), "steps=2", "repeats=2", "out=found.json", "--profile", "trace.json", "--roofline"
+    )
     assert said.code == 0 and said.lines[0] == TINY
     assert [line.split()[0] for line in said.lines[3:14]] == [*PARTS, REST, "step"]
     for start in ("speed", "FLOPs a step", "achieved", "peak", "MFU"):
@@ -38,7 +40,9 @@ def test_one_recipe(cli, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"found.json", "trace.json"}
     traced = {each.get("name") for each in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
     assert set(PARTS) <= traced
+    assert any(line.startswith("roofline: ") for line in said.lines)
     (side,) = json.loads((tmp_path / "found.json").read_text())["sides"]
+    assert set(side["roofline"]["parts"]) <= {*PARTS, REST} and side["roofline"]["step"]["flops"] > 0
     assert sum(part["share"] for part in side["parts"].values()) == pytest.approx(1)
     assert side["step"]["count"] == 4 and len(side["step"]["rounds"]) == 2
     assert side["samples_per_second"]["median"] == pytest.approx(8 / side["step"]["seconds"]["median"])
@@ -96,6 +100,9 @@ REFUSED = {
     ("steps=0",): "steps=0 is no number of steps: write steps=1 or more",
     ("clock=sun",): "clock=sun is no choice: clock=wall, or clock=cpu for CPU time of the process",
     ("fixed=perhaps",): "fixed=perhaps is no choice: fixed=true takes the same batches again and again",
+    (
+        "roofline=1",
+    ): "roofline=1 is no choice: roofline=true says of each part how near to the machine's limits it comes",
     ("repeats=two",): "repeats=two is no number of repeats: write repeats=1 or more",
     ("steps=1", "steps=2"): "steps is given twice: steps=1 and steps=2",
     ("seeed=1",): "unknown key 'seeed' (did you mean 'seed'?)",
@@ -103,6 +110,7 @@ REFUSED = {
     ("against=dmo",): "no recipe 'dmo' (did you mean 'demo'?)",
     ("against=",): "against= what? a recipe, a run folder, 'key=value ...', or a Python file",
     ("against=theirs.py",): "against=theirs.py: there is no such file",
+    ("against=./runs",): "against=./runs: it is no run's folder, no Python file (.py) and no recipe (.yaml)",
     ("against=seed=1 steps=2",): "against='seed=1 steps=2': steps=2 has no place in it",
     ("--step", "3"): f"bench knows no '--step' (did you mean 'steps'?); there are: --{', --'.join(OWN)}",
     ("--steps",): "--steps needs a value: --steps VALUE",

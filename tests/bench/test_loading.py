@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from jepakit.bench.entry import data
-from jepakit.bench.loading import PLAIN, _result
+from jepakit.bench.loading import PLAIN, _result, show
 from jepakit.cli import main
 from jepakit.errors import ConfigError
 
@@ -49,6 +49,11 @@ def test_a_source_without_files(tmp_path, monkeypatch, capsys):
     assert main(["bench", "data", "data=world", "data.side=16", *FAST]) == 0
     head, row = capsys.readouterr().out.splitlines()
     assert head.split()[-1] == "quartiles" and row.startswith("world ") and row.count("[") == 1
+
+
+def test_what_cannot_be_used_is_said(capsys):
+    show({"loaders": [], "unit": "clip", "left_out": {"some": "no library"}})
+    assert capsys.readouterr().out.splitlines()[1:] == ["some is left out: no library"]
 
 
 def test_a_ratio_is_of_the_times_of_a_round():

@@ -53,7 +53,7 @@ def test_a_cpu_is_measured_by_its_fastest_product(monkeypatch):
     monkeypatch.setitem(machine.SIDE, "cpu", 16)
     clock, took = Told(), iter([9.0, 3.0, 2.0] + [4.0] * machine.TIMES)
     monkeypatch.setattr(torch, "mm", lambda one, other: clock.passes(next(took)))
-    assert machine.measured(torch.device("cpu"), "fp32", clock) == 2 * 16**3 / 2.0
+    assert machine.measured(torch.device("cpu"), "bf16", clock) == 2 * 16**3 / 2.0
 
 
 def test_more_threads_have_a_larger_product(monkeypatch):
@@ -62,3 +62,16 @@ def test_more_threads_have_a_larger_product(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     monkeypatch.setitem(machine.SIDE, "cpu", 16)
     assert machine.measured(torch.device("cpu"), "bf16") > 0 and set(sides) == {32}
+
+
+def test_a_copy_reads_and_writes(monkeypatch):
+    monkeypatch.setitem(machine.COPIED, "cpu", 1000)
+    clock = Told()
+    monkeypatch.setattr(torch.Tensor, "copy_", lambda *_: clock.passes(4.0))
+    assert machine.bandwidth(torch.device("cpu"), clock) == 2 * 1000 / 4.0
+
+
+def test_a_call_is_one_of_many(monkeypatch):
+    clock = Told()
+    monkeypatch.setattr(torch.Tensor, "add_", lambda *_: clock.passes(3.0))
+    assert machine.call(torch.device("cpu"), clock) == 3.0

@@ -1,5 +1,6 @@
 """The parts of real steps, and that timing them changes nothing and leaves nothing behind."""
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,10 @@ import torch
 
 from jepakit.bench import sides as sides_module
 from jepakit.bench.hooks import attached
-from jepakit.bench.sides import of_config, of_file
+from jepakit.bench.rounds import measure
+from jepakit.bench.sides import of_config
 from jepakit.bench.split import PARTS, REST, Split
-from jepakit.bench.timing import measure
+from jepakit.bench.theirs import of_file
 from jepakit.errors import ConfigError, TrainingError
 from jepakit.train import Trainer
 from tests.bench.clocks import Told
@@ -170,10 +172,26 @@ def test_a_step_of_someone_elses(tmp_path):
     assert all(step["backward"] >= 0.002 for step in side.steps)
 
 
-@pytest.mark.parametrize(("text", "said"), [(None, "there is no such"), ("x = 1\n", "it has no function prepare")])
-def test_a_file_without_a_step_is_refused(text, said, tmp_path):
+WITHIN = "def prepare(config, device, part):\n"
+BROKEN = {
+    None: "there is no such Python file",
+    "x = 1\n": r"it has no function prepare\(config, device, part\)",
+    "import nothing_there\n": "line 1: ModuleNotFoundError: No module named 'nothing_there'; there must be",
+    "def prepare(:\n": "line 1: SyntaxError: ",
+    "def prepare(config):\n    pass\n": r"TypeError: prepare\(\) takes 1 positional argument",
+    f"{WITHIN}    raise OSError('no\\nmodel')\n": "line 2: OSError: no; there must be",
+    f"{WITHIN}    return 3\n": r"prepare returned 3; there must be a function prepare\(config, device, part\)",
+    f"{WITHIN}    return print\n": "a step returned None, not the number of its samples",
+    f"{WITHIN}    return lambda number: number / 0\n": "line 2: ZeroDivisionError: division by zero",
+}
+
+
+@pytest.mark.parametrize("text", BROKEN, ids=lambda text: repr(text)[-30:])
+def test_a_file_without_a_step_is_refused(text, tmp_path):
     file = tmp_path / "theirs.py"
     if text:
         file.write_text(text)
-    with pytest.raises(ConfigError, match=said), of_file(file, tiny.config(), torch.device("cpu")):
-        pass
+    with pytest.raises(ConfigError) as refused, of_file(file, tiny.config(), torch.device("cpu")) as side:
+        side.take(1)
+    said = str(refused.value)
+    assert said.startswith(f"against={file}") and re.search(BROKEN[text], said) and "\n" not in said

@@ -114,7 +114,7 @@ def test_bad_samples_are_replaced_by_readable_ones_and_listed():
 
 
 def test_a_chain_of_bad_samples_is_listed_whole():
-    samples = Samples(Numbers(6, frozenset(range(6)) - {3}), (), seed=0, fit=True)
+    samples = Samples(Numbers(6, frozenset(range(6)) - {3}), (), seed=0)
     (picture,), labels, index, replaced = samples.read(0)
     order = [i for i in permutation(6, 0, "replace", 0).tolist() if i != 0]
     assert index == 3 and labels["number"] == 3 and picture[0, 0, 0, 0] == 3
@@ -150,20 +150,15 @@ def test_evaluation_takes_all_in_order(tmp_path):
     assert torch.equal(some[0].views[0][1], batches[0].views[0][3])
 
 
-@pytest.mark.parametrize("root", ["ragged", "even"])
-def test_pictures_can_be_resized_on_the_training_device(tmp_path, root):
-    """The path of a GPU, taken on the CPU: pieces of any size travel as they are, and come out the same."""
-    source = Folder(str(labelled(tmp_path))) if root == "ragged" else World(length=12, side=8)
-    inside, outside = Loader(source, OPTIONS, seed=0), Loader(source, OPTIONS, seed=0)
-    outside._stream._samples.fit = False
-    assert all_same(list(inside.batches(0, 3)), list(outside.batches(0, 3)))
-    outside._stream._samples.views = outside._stream.views = (RandomView(8, (1.0, 1.0), (1.0, 1.0)),)
-    assert next(outside.batches(0, 1)).views[0].shape == (4, 3, 1, 8, 8)
+def test_what_travels_has_eight_bits_and_one_size(tmp_path):
+    parts = collate([Loader(Folder(str(labelled(tmp_path))), OPTIONS, seed=0)._stream._samples[0, i] for i in range(4)])
+    assert [(pixels.dtype, pixels.shape) for pixels in parts.pixels] == [(torch.uint8, (4, 3, 1, 8, 8))]
+    assert all(pixels.is_contiguous() for pixels in parts.pixels)
 
 
 def test_several_views():
     views = (RandomView(8, (0.3, 1.0), (1.0, 1.0)), RandomView(4, (0.1, 0.3), (1.0, 1.0), flip=True))
-    samples = Samples(World(length=5, side=16), views, seed=0, fit=True)
+    samples = Samples(World(length=5, side=16), views, seed=0)
     parts = collate([samples[0, i] for i in range(5)])
     assert [pixels.shape for pixels in parts.pixels] == [(5, 3, 1, 8, 8), (5, 3, 1, 4, 4)]
     assert [how.shape for how in parts.how] == [(5, len(How._fields))] * 2 and not parts.how[0][
@@ -173,7 +168,7 @@ def test_several_views():
 
 def test_what_a_worker_gets_can_be_sent_to_a_new_process(tmp_path):
     for source in (Folder(str(labelled(tmp_path))), World(length=5, side=9)):
-        samples = Samples(source, (RandomView(8, (0.3, 1.0), (1.0, 1.0)),), seed=0, fit=True)
+        samples = Samples(source, (RandomView(8, (0.3, 1.0), (1.0, 1.0)),), seed=0)
         copy = pickle.loads(pickle.dumps(samples))
         assert torch.equal(copy[1, 2][0].pieces[0], samples[1, 2][0].pieces[0])
 

@@ -170,7 +170,7 @@ def test_any_number_of_workers_and_any_beginning(folder, tmp_path):
 def test_training_draws_clips_and_evaluation_does_not(folder):
     source = Video(str(folder), frames=4, stride=2)
     whole = (RandomView(16, (1.0, 1.0), (1.5, 1.5)),)
-    drawn, fixed = (Samples(source, whole, 0, fit=False, drawn=drawn) for drawn in (True, False))
+    drawn, fixed = (Samples(source, whole, 0, drawn=drawn) for drawn in (True, False))
     assert Counter(numbers(fixed[epoch, 2][0].pieces[0])[0] for epoch in range(3)) == {21: 3}
     assert len({numbers(drawn[epoch, 2][0].pieces[0])[0] for epoch in range(5)}) > 2
     first, again = (list(evaluation_batches(source, OPTIONS)) for _ in range(2))

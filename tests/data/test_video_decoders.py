@@ -57,6 +57,24 @@ def test_exact_frames(tmp_path, name):
         np.testing.assert_allclose(one.astype(int), other.astype(int), atol=2)
 
 
+@pytest.mark.parametrize(
+    "gop, wanted, runs",
+    [
+        (4, [0, 4, 8, 12, 16], 1),  # three frames between are decoded sooner than sought over
+        (4, [0, 30], 2),
+        (20, [0, 10, 19, 25], 1),
+        (20, [0, 5, 25], 2),
+        (1, [3, 4, 8], 2),  # each frame stands for itself: nothing is held back
+    ],
+)
+def test_a_seek_has_to_pay(tmp_path, gop, wanted, runs):
+    opened = PyAV().open(str(video(tmp_path / "a.mp4", gop=gop, sc_threshold="0")))
+    found = list(opened._runs(wanted))
+    assert len(found) == runs and sum(len(times) for _, times in found) == len(wanted)
+    assert numbers(opened.read(wanted).transpose(3, 0, 1, 2)) == wanted
+    opened.close()
+
+
 @pytest.mark.parametrize("name", OTHERS)
 def test_a_decoder_that_is_not_exact_refuses(tmp_path, name):
     path = video(tmp_path / name, **OTHERS[name])

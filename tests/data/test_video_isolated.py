@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jepakit.data import BadSample
-from jepakit.data.isolated import Isolated
+from jepakit.data.isolated import Isolated, spent
 from jepakit.errors import DataError
 from tests.data.make import video
 
@@ -74,7 +74,10 @@ def test_many_files_leave_nothing_behind(tmp_path):
                 reader.clip(str(tmp_path / "c.mp4"), first_two)
         assert process == reader._helper[0].pid
         assert before == (handles(), len(os.listdir(f"/proc/{process}/fd")))
+        used = spent()
+        assert 0 < reader.spent() <= used
         reader.close()
+        assert reader.spent() == 0 and spent() >= used - 0.02  # told in other ways, of which one counts in hundredths
         with pytest.raises(ProcessLookupError):
             os.kill(process, 0)
 
@@ -145,7 +148,7 @@ def nobody(facts) -> list[int]:
 
 
 ORPHAN = """
-from jepakit.data.isolated import Isolated
+from jepakit.data.isolated import Isolated, spent
 Isolated(["odd"], 1.0, 10**6).clip("{path}", lambda facts: [0])
 """
 

@@ -46,13 +46,6 @@ def test_any_number_of_workers_and_any_beginning(tmp_path, views):
     assert not all_same(alone, list(Loader(source, OPTIONS, 6, views=views).batches(0, 5)))
 
 
-def test_the_path_of_a_gpu_gives_the_same(tmp_path):
-    source = Folder(str(labelled(tmp_path)))
-    inside, outside = (Loader(source, OPTIONS, 0, views=CROPS) for _ in range(2))
-    outside._stream._samples.fit = False
-    assert all_same(list(inside.batches(0, 2)), list(outside.batches(0, 2)))
-
-
 def test_without_entries_there_is_one_view_as_data_says():
     source = World(length=8, side=16)
     plain, empty, named = (list(Loader(source, OPTIONS, 0, views=v).batches(0, 3)) for v in (None, {}, {"only": {}}))

@@ -3,13 +3,13 @@
 import pytest
 import timm
 import torch
-from jepakit_vit.attention import attend
 from jepakit_vit.encoder import VitEncoder
 from jepakit_vit.tokenizer import PatchTokenizer
 from torch.nn import functional as F
 from transformers import IJepaConfig, IJepaModel
 
 from jepakit.jepa import Backbone
+from jepakit.kernels import attend
 from jepakit.types import Grid, take
 from tests.parity import plain
 from tests.parity.shared import DEPTH, HEADS, PATCH, WIDTH, close, randn, shaken, some

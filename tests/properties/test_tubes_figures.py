@@ -59,7 +59,7 @@ def test_shares_of_single_samples(grid, kind):
     rng, seen = torch.Generator().manual_seed(0), 0.0
     for masker in maskers("official"):
         size = masker.sizes[kind].fit(grid, (0.0, 0.0))
-        seen += 1 - masker.hidden(grid, size, (64, masker.blocks[kind]), rng).double().mean().item()
+        seen += 1 - masker.hidden(grid, size, (64, masker.blocks[kind]), rng).mean()
     assert seen / BATCHES == pytest.approx(UNCUT[grid][kind], abs=0.008)
 
 

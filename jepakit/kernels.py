@@ -1,0 +1,248 @@
+"""The kernels that a device is given: by a table, not by a measurement at the start, so that a run that goes on
+computes with what it began with. What stands behind each choice is in BENCHMARKS.md; ``jepakit doctor`` prints it.
+
+| device | type | products (linear layers) | attention |
+|---|---|---|---|
+| CPU of AMD with AVX-512 | 32 bits | oneDNN: MKL, PyTorch's choice, has no AVX-512 there | fused; long ones by oneDNN |
+| any other CPU | 32 bits | PyTorch's choice | PyTorch's fused kernel |
+| CPU | 16 bits | oneDNN, the bias and a teacher's GELU within the product | plain products, see ``attend`` |
+| GPU | any | PyTorch's choice | PyTorch's choice of fused kernels |
+"""
+
+import functools
+import math
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+from torch.utils.flop_counter import register_flop_formula
+
+LEAST = 2**21
+"""Multiplications of a product from which on a kernel pays that PyTorch does not choose; below, its call costs more."""
+LONG = 2**24
+"""And those of a head's scores from which on a head by itself pays."""
+VECTOR = 32
+"""Numbers of 16 bits that a CPU takes at once."""
+
+
+def linear(
+    x: Float[Tensor, "*B D"], weight: Float[Tensor, "E D"], bias: Float[Tensor, " E"] | None = None
+) -> Float[Tensor, "*B E"]:
+    """``x @ weight.T + bias`` through the kernel that suits device and type."""
+    dtype = _lowered(x, weight)
+    return F.linear(x, weight, bias) if dtype is None else _Linear.apply(x, weight, bias, dtype)
+
+
+def linear_gelu(
+    x: Float[Tensor, "*B D"], weight: Float[Tensor, "E D"], bias: Float[Tensor, " E"] | None = None
+) -> Float[Tensor, "*B E"]:
+    """The exact GELU of ``linear``. Where no gradient asks for what it is the GELU of, that is never written down."""
+    dtype = None if torch.is_grad_enabled() else _lowered(x, weight)
+    return F.gelu(linear(x, weight, bias)) if dtype is None else _product(*_cast(dtype, x, weight, bias), "gelu")
+
+
+class Linear(nn.Linear):
+    """A linear layer that computes by ``linear``."""
+
+    def forward(self, input: Float[Tensor, "*B D"]) -> Float[Tensor, "*B E"]:
+        return linear(input, self.weight, self.bias)
+
+
+def fit(model: nn.Module) -> nn.Module:
+    """Let every linear layer of a model, whoever wrote it, compute by ``linear``. Names and weights stay."""
+    for module in model.modules():
+        if type(module) is nn.Linear:
+            module.__class__ = Linear
+    return model
+
+
+def attend(
+    q: Float[Tensor, "B heads N d"], k: Float[Tensor, "B heads S d"], v: Float[Tensor, "B heads S d"]
+) -> Float[Tensor, "B heads N d"]:
+    """Softmax attention.
+
+    PyTorch's fused kernel, but for 16-bit types on CPUs: there it is slower than plain products (1.1 to 4.5 times,
+    measured on a CPU without AMX at the sizes of a ViT); and for long sequences of 32 bits where MKL multiplies for it.
+    """
+    if q.device.type == "cpu" and not torch.compiler.is_compiling():
+        if q.dtype.itemsize == 2:
+            return _Plain.apply(q, k, v)
+        if q.shape[2] * k[0, 0].numel() >= LONG and q.dtype == torch.float32 and _pays(q.dtype):
+            return _HeadByHead.apply(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def chosen(device: torch.device | str) -> dict[str, str]:
+    """What a device is given, for people: by kind of operation and precision."""
+    if torch.device(device).type != "cpu":
+        return {"linear": "PyTorch's choice", "attention": "PyTorch's choice of fused kernels"}
+    ours = {False: "PyTorch's choice", True: "oneDNN"}
+    return {
+        "linear fp32": ours[_pays(torch.float32)],
+        "linear bf16": ours[_pays(torch.bfloat16)] + ", bias and a teacher's GELU within" * _pays(torch.bfloat16),
+        "attention fp32": "PyTorch's fused kernel" + ", oneDNN for long sequences" * _pays(torch.float32),
+        "attention bf16": "plain products",
+    }
+
+
+class _Linear(torch.autograd.Function):
+    """Products by oneDNN. PyTorch calls it by itself for 16 bits alone, and adds the bias in a second pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
+        x, weight, bias = _cast(dtype, x, weight, bias)
+        ctx.save_for_backward(x, weight)
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        g = gradients[0].reshape(-1, len(weight))
+        return (
+            _times(g, weight).view_as(x) if of_x else None,
+            _times(g.t(), x.reshape(len(g), -1)) if of_weight else None,
+            g.sum(0) if of_bias else None,
+            None,
+        )
+
+
+class _Plain(torch.autograd.Function):
+    """Attention by plain products of 16 bits. Weights take the place of the scores: a matrix less to be mapped and
+    filled. Rows that would end within a vector are filled up to its end where that costs less than their ends do."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        ctx.heads, ctx.count = q.shape[:2], k.shape[2]
+        q, k, v = q.flatten(0, 1), _filled(k), _filled(v)
+        weights = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+        weights[..., ctx.count :] = -math.inf
+        torch.softmax(weights, -1, out=weights)
+        ctx.save_for_backward(q, k, v, weights)
+        return torch.bmm(weights, v).unflatten(0, ctx.heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        q, k, v, weights = ctx.saved_tensors
+        g, scale = gradients[0].flatten(0, 1), q.shape[-1] ** -0.5
+        of_v = weights.mT @ g
+        of_scores = g @ v.mT
+        torch._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
+        of_q, of_k = (
+            torch.baddbmm(q.new_empty(()), one, other, beta=0, alpha=scale)
+            for one, other in ((of_scores, k), (of_scores.mT, q))
+        )
+        return tuple(x[:, :n].unflatten(0, ctx.heads) for x, n in ((of_q, None), (of_k, ctx.count), (of_v, ctx.count)))
+
+
+class _HeadByHead(torch.autograd.Function):
+    """Attention by oneDNN's products, of which the backward pass makes the scores anew: no more is kept than what the
+    fused kernel keeps. What is transposed stands where oneDNN takes it as it lies."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        heads = q.shape[:2]
+        q, k, v = (x.flatten(0, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
+        ctx.save_for_backward(q, k, v)
+        out = [_product(_weights(q1, k1), v1.t()) for q1, k1, v1 in zip(q, k, v, strict=True)]
+        return torch.stack(out).unflatten(0, heads)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        heads, found = gradients[0].shape[:2], []
+        for q, k, v, g in zip(*ctx.saved_tensors, gradients[0].flatten(0, 1), strict=True):
+            weights, of_scores = _weights(q, k), _product(g, v)
+            of_v = _product(g.t(), weights.t()).t()
+            torch._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
+            found.append((_product(of_scores, k.t()), _product(q.t(), of_scores.t()).t(), of_v))
+        of_q, of_k, of_v = (torch.stack(each).unflatten(0, heads) for each in zip(*found, strict=True))
+        return of_q * v.shape[-1] ** -0.5, of_k, of_v
+
+
+def _weights(q: Float[Tensor, "N d"], k: Float[Tensor, "S d"]) -> Float[Tensor, "N S"]:
+    """Of a head, whose queries are scaled, in the place of its scores."""
+    scores = _product(q, k)
+    return torch.softmax(scores, -1, out=scores)
+
+
+def _filled(x: Float[Tensor, "B heads S d"]) -> Float[Tensor, "X T d"]:
+    """Batch and heads as one, and rows up to the end of a vector where a good part of it would be left over."""
+    count = x.shape[2]
+    if count % VECTOR <= VECTOR // 4:
+        return x.flatten(0, 1)
+    filled = x.new_zeros(*x.shape[:2], count + -count % VECTOR, x.shape[3])
+    filled[:, :, :count] = x
+    return filled.flatten(0, 1)
+
+
+def _lowered(x: Tensor, weight: Tensor) -> torch.dtype | None:
+    """The type that oneDNN is to compute in; None where PyTorch's choice is as good."""
+    if x.device.type != "cpu" or x.numel() * len(weight) < LEAST or torch.compiler.is_compiling():
+        return None
+    lowers = torch.is_autocast_enabled("cpu")
+    dtype = torch.get_autocast_dtype("cpu") if lowers else x.dtype
+    same = lowers or x.dtype == weight.dtype
+    return dtype if same and weight.dtype in (dtype, torch.float32) and _pays(dtype) else None
+
+
+def _cast(dtype: torch.dtype, *several: Tensor | None) -> list[Tensor | None]:
+    return [None if each is None else each.to(dtype) for each in several]
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none" if then == "gelu" else "")
+
+
+def _times(x: Float[Tensor, "M K"], y: Float[Tensor, "K N"]) -> Float[Tensor, "M N"]:
+    """A product, which PyTorch itself has done by oneDNN where numbers have 16 bits."""
+    return x @ y if x.dtype.itemsize == 2 else _product(x, y.t())
+
+
+@functools.cache
+def _pays(dtype: torch.dtype) -> bool:
+    """Whether products of that type go through oneDNN here."""
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.float32:
+        fits = "AuthenticAMD" in _processor() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    else:
+        fits = dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return fits and _works(dtype)
+
+
+def _processor() -> str:
+    """Who made it, among other things."""
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor()
+
+
+def _works(dtype: torch.dtype) -> bool:
+    """Whether PyTorch has the kernel, which is not among those that it promises, and it does what it is taken for."""
+    x, weight, bias = (torch.linspace(-1, 1, math.prod(s)).view(s).to(dtype) for s in ((8, 12), (5, 12), (5,)))
+    try:
+        found = _product(x, weight, bias), _product(x, weight, bias, "gelu"), _product(x.t(), weight[:, :8])
+    except (AttributeError, RuntimeError, TypeError):
+        return False
+    expected = F.linear(x, weight, bias), F.gelu(F.linear(x, weight, bias)), F.linear(x.t(), weight[:, :8])
+    close = functools.partial(torch.allclose, atol=8 * torch.finfo(dtype).eps)
+    return all(close(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def _operations(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> int:
+    """What the kernel does, told to those who count."""
+    return 2 * math.prod(x) * weight[0]
+
+
+if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+    register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_operations)
