@@ -27,6 +27,8 @@ LEAST = 2**21
 """Multiplications of a product from which on a kernel pays that PyTorch does not choose; below, its call costs more."""
 LONG = 2**24
 """And those of a head's scores from which on a head by itself pays."""
+WIDE = 512
+"""Numbers of 32 bits from which on a row is long enough to be turned round before it is a column."""
 VECTOR = 32
 """Numbers of 16 bits that a CPU takes at once."""
 
@@ -204,7 +206,9 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = 
 
 def _times(x: Float[Tensor, "M K"], y: Float[Tensor, "K N"]) -> Float[Tensor, "M N"]:
     """A product, which PyTorch itself has done by oneDNN where numbers have 16 bits."""
-    return x @ y if x.dtype.itemsize == 2 else _product(x, y.t())
+    if x.dtype.itemsize == 2:
+        return x @ y
+    return _product(x, y.t().contiguous() if y.shape[1] >= WIDE else y.t())
 
 
 @functools.cache

@@ -96,7 +96,7 @@ def rates(lr: float) -> tuple[str, ...]:
 SICK: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "none": ("nothing keeps features apart", "ill", (*IJEPA, *LONGER, "anti_collapse=[none]")),
     "ema": ("EMA too fast", "ill", (*IJEPA, *LONGER, *FAST, "optim.lr=2e-3")),
-    "lr_high": ("learning rate too high", "ill", (*IJEPA, *rates(0.1))),
+    "lr_high": ("learning rate too high", "unwell", (*IJEPA, *rates(0.1))),
     "lr_high_vicreg": ("learning rate too high", "unwell", (*VICREG, *rates(1.0))),
     "lr_low": ("learning rate too low", "not learning", (*IJEPA, *rates(1e-7))),
     "lr_low_vicreg": ("learning rate too low", "not learning", (*VICREG, *rates(1e-8))),

@@ -60,12 +60,17 @@ def linear(rows: int, inputs: int, outputs: int) -> int:
     return 2 * rows * inputs * outputs
 
 
-def transformer(sequences: int, length: int, width: int, depth: int) -> int:
-    """Operations of ``depth`` blocks, forward: queries, keys, values, what is made of them, and the MLP's two layers
-    of four times the width; scores and the sums that they weigh."""
-    products = linear(sequences * length, width, 3 * width + width + 2 * 4 * width)
-    attention = 2 * 2 * sequences * length * length * width
-    return depth * (products + attention)
+def block(sequences: int, length: int, width: int, asked: int) -> int:
+    """Operations of a block, forward: queries, keys and values of all tokens; of those that are asked for, what is made
+    of them, and the MLP's two layers of four times the width; scores and the sums that they weigh."""
+    products = linear(sequences * length, width, 3 * width) + linear(sequences * asked, width, width + 2 * 4 * width)
+    return products + 2 * 2 * sequences * asked * length * width
+
+
+def transformer(sequences: int, length: int, width: int, depth: int, asked: int | None = None) -> int:
+    """Operations of ``depth`` blocks, of which the last one may be asked for some of the tokens alone."""
+    last = block(sequences, length, width, asked or length)
+    return (depth - 1) * block(sequences, length, width, length) + last
 
 
 class Net(NamedTuple):
@@ -82,21 +87,23 @@ class Net(NamedTuple):
 NET = Net(WIDTH, DEPTH, PREDICTOR_WIDTH, PREDICTOR_DEPTH, PIXELS, TOKENS)
 
 
-def context_encoder(net: Net, kept: int, batch: int = BATCH) -> int:
+def context_encoder(net: Net, kept: int, batch: int = BATCH, asked: int | None = None) -> int:
     """Operations of embedding and encoding so many tokens of each sample, forward."""
-    return linear(batch * kept, net.pixels, net.width) + transformer(batch, kept, net.width, net.depth)
+    return linear(batch * kept, net.pixels, net.width) + transformer(batch, kept, net.width, net.depth, asked)
 
 
 def predictor(net: Net, kept: int, blocks: int, asked: int, batch: int = BATCH) -> int:
     embed = linear(batch * kept, net.width, net.narrow)
-    filled = transformer(batch * blocks, kept + asked, net.narrow, net.shallow)
+    filled = transformer(batch * blocks, kept + asked, net.narrow, net.shallow, asked)
     return embed + filled + linear(batch * blocks * asked, net.narrow, net.width)
 
 
 def whole(net: Net, asked: list[tuple[int, int, int]], batch: int = BATCH) -> int:
     """A step whose masks have so many context tokens, blocks, and tokens in each. Backward costs twice what forward
-    does, and once where no one asks for the gradient of the input."""
-    step = context_encoder(net, net.tokens, batch)  # the teacher
+    does, and once where no one asks for the gradient of the input. A teacher is asked by one mask for its blocks, by
+    several for all tokens."""
+    answers = [blocks * size for _, blocks, size in asked]
+    step = context_encoder(net, net.tokens, batch, answers[0] if len(answers) == 1 else None)  # the teacher
     for kept, blocks, size in asked:
         step += 3 * context_encoder(net, kept, batch) - linear(batch * kept, net.pixels, net.width)
         step += 3 * predictor(net, kept, blocks, size, batch)

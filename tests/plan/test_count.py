@@ -22,9 +22,11 @@ def counts() -> count.Counts:
     return count.step(tiny())
 
 
-def vit(tokens: float, width: int, depth: int) -> float:
-    """A plain ViT's products: 12 width^2 numbers a block and token, and attention of all tokens to all."""
-    return depth * tokens * (24 * width**2 + 4 * tokens * width)
+def vit(tokens: float, width: int, depth: int, asked: float | None = None) -> float:
+    """A plain ViT's products: 12 width^2 numbers a block and token, and attention of all tokens to all. Of the last
+    block three of these twelve are for all tokens, the others for those that are asked for."""
+    spared = 0.0 if asked is None else tokens - asked
+    return depth * tokens * (24 * width**2 + 4 * tokens * width) - spared * (18 * width**2 + 4 * tokens * width)
 
 
 def test_operations_are_those_of_the_formula(counts):
@@ -34,9 +36,10 @@ def test_operations_are_those_of_the_formula(counts):
     patch, blocks = 2 * 3 * config["tokenizer"]["patch"] ** 2 * width, config["masker"]["targets"]
     context, asked = tokens["context"], tokens["predicted"] / blocks
     encoder = vit(context, width, depth) + patch * context
-    teacher = vit(tokens["target"], width, depth) + patch * tokens["target"]
+    teacher = vit(tokens["target"], width, depth, min(tokens["predicted"], tokens["target"]))
+    teacher += patch * tokens["target"]
     ends = 2 * width * narrow * (context + tokens["predicted"])
-    predictor = blocks * vit(context + asked, narrow, layers) + ends
+    predictor = blocks * vit(context + asked, narrow, layers, asked) + ends
     assert counts.forward["encoder"] == pytest.approx(8 * encoder, rel=0.02)
     assert counts.forward["teacher"] == pytest.approx(8 * teacher, rel=0.02)
     assert counts.forward["predictor"] == pytest.approx(8 * predictor, rel=0.02)

@@ -6,13 +6,16 @@
 Ours is the trainer's own step, theirs that of ``ijepa.py`` or ``vjepa2.py`` beside this file. Both are fed with one
 batch and with masks that the released collator draws, others in each round. The first step compares losses and
 gradients; then steps are taken in turns, and the CPU time of the process is compared pair by pair, on one thread.
-Theirs has the pages that ours keeps for the process (``device.keep_pages``), and is faster by them than alone.
+
+Each has memory as it has it by itself: ours keeps what is freed (``device.keep_pages``), theirs has glibc's own
+settings, and whose turn comes takes a step first that does not count. With ``pages=shared`` theirs has what ours has.
 
 Settings are those of any command line. ``size`` is one of ``SIZES``; ``theirs`` is their precision, where it is not
 ours; ``rounds`` is how many pairs are timed.
 """
 
 import contextlib
+import ctypes
 import importlib
 import io
 import statistics
@@ -33,6 +36,7 @@ from jepakit.bench.sides import _quiet
 from jepakit.bench.split import PARTS, REST, Host, Split
 from jepakit.branch import Taken
 from jepakit.config import resolve
+from jepakit.device import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_pages
 from jepakit.errors import UserError
 from jepakit.train import Trainer
 from jepakit.types import Batch, Mask
@@ -56,7 +60,9 @@ SHARED = (
     "trainer.threads=1",
 )
 LAYOUTS = {"ijepa": meta.LAYOUT, "vjepa2": vjepa.SECOND}
-OWN = {"size": "small", "theirs": "", "rounds": "7"}
+OWN = {"size": "small", "theirs": "", "rounds": "7", "pages": "own"}
+M_MMAP_THRESHOLD = -3
+"""A number by which glibc's ``mallopt`` knows it."""
 
 Gradients = dict[str, Tensor]
 
@@ -111,7 +117,7 @@ def main(words: list[str]) -> None:
         compared(mine, peer, which, config, pixels, draw(len(pixels)))
         print(f"{which} {' '.join(words)}: ours {precision}, theirs {own['theirs'] or precision}")
         with attached(mine.trainer, mine.split):
-            measured(mine, peer, which, pixels, draw, int(own["rounds"]))
+            measured(mine, peer, which, pixels, draw, int(own["rounds"]), own["pages"] == "shared")
         mine.trainer.log.close()
 
 
@@ -196,13 +202,23 @@ def as_view(pixels: Tensor) -> Tensor:
     return pixels if pixels.ndim == 5 else pixels.unsqueeze(2)
 
 
-def measured(mine: Ours, peer: Theirs, which: str, pixels: Tensor, draw: Any, rounds: int) -> None:
-    """Steps in turns; medians, and the ratio pair by pair."""
+def give_pages() -> None:
+    """What glibc comes to by itself where large blocks are freed again and again (malloc.c, dynamic thresholds)."""
+    mallopt, largest = ctypes.CDLL(None).mallopt, 32 * 2**20
+    assert mallopt(M_MMAP_MAX, 65536) and mallopt(M_MMAP_THRESHOLD, largest) and mallopt(M_TRIM_THRESHOLD, 2 * largest)
+
+
+def measured(mine: Ours, peer: Theirs, which: str, pixels: Tensor, draw: Any, rounds: int, shared: bool) -> None:
+    """Steps in turns, two at a time, of which the second counts; medians, and the ratio pair by pair."""
     view, losses = as_view(pixels), []
     for _ in range(rounds + 1):
         asked = draw(len(pixels))
-        losses.append((mine(view, question(asked, which)), peer(pixels, asked)))
-    sides = {"ours": mine.split.taken()[1:], "theirs": peer.split.taken()[1:]}
+        keep_pages()
+        one = [mine(view, question(asked, which)) for _ in range(2)]
+        if not shared:
+            give_pages()
+        losses.append((one[-1], [peer(pixels, asked) for _ in range(2)][-1]))
+    sides = {"ours": mine.split.taken()[3::2], "theirs": peer.split.taken()[3::2]}
     totals = {name: [sum(step.values()) for step in steps] for name, steps in sides.items()}
     for name, steps in sides.items():
         parts = {part: statistics.median(step.get(part, 0.0) for step in steps) for part in (*PARTS, REST)}
@@ -211,7 +227,7 @@ def measured(mine: Ours, peer: Theirs, which: str, pixels: Tensor, draw: Any, ro
         print(f"{name:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * total[0]:.1f}..{1e3 * total[-1]:.1f}]  {said}")
     ratios = sorted(b / a for a, b in zip(totals["ours"], totals["theirs"], strict=True))
     print(f"theirs / ours, pair by pair: x{statistics.median(ratios):.3f} [{ratios[0]:.3f}..{ratios[-1]:.3f}]")
-    print(f"loss after {rounds + 2} steps: ours {losses[-1][0]:.6f}, theirs {losses[-1][1]:.6f}")
+    print(f"loss after {2 * rounds + 3} steps: ours {losses[-1][0]:.6f}, theirs {losses[-1][1]:.6f}")
 
 
 if __name__ == "__main__":
