@@ -93,8 +93,7 @@ def count(masks: Sequence[Mask], grid: Grid, batch: int) -> list[Draw]:
     """Count one batch's masks, question by question."""
     questions: dict[tuple, list[Mask]] = {}
     for mask in masks:
-        views = mask.target_view if isinstance(mask.target_view, tuple) else (mask.target_view,)
-        questions.setdefault((mask.kind, (mask.context_view, views), id(mask.context)), []).append(mask)
+        questions.setdefault((mask.kind, (mask.context_view, mask.target_views), id(mask.context)), []).append(mask)
     return [
         Draw(
             kind,

@@ -248,8 +248,7 @@ def _blame(error: BaseException, jepa: Jepa, config: Mapping[str, Any]) -> str:
 
 
 def _views(mask: Mask) -> tuple[int, ...]:
-    target = mask.target_view
-    return (mask.context_view, *((target,) if isinstance(target, int) else target))
+    return (mask.context_view, *mask.target_views)
 
 
 def parameters(module: nn.Module) -> int:

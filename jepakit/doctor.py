@@ -29,7 +29,6 @@ def command(files: Sequence[Path] = ()) -> int:
 
 def _kernels() -> list[tuple[str, str]]:
     """What computes, on the device that a run would take."""
-
     from jepakit.device import keep_pages, pick_device
     from jepakit.kernels import chosen
 

@@ -163,12 +163,12 @@ class Answers:
         self, strategy: Any, look: Once, views: Sequence[Float[Tensor, "B C _ _ _"]], masks: Sequence[Mask] = ()
     ):
         self.strategy, self.look, self.views = strategy, look, views
-        self.asked = Counter(view for mask in masks for view in several(mask.target_view))
+        self.asked = Counter(view for mask in masks for view in mask.target_views)
         self._known: dict[int, Features] = {}
 
     def __call__(self, mask: Mask) -> Features:
         """``B M Q D``; of several target views the mean (LeJEPA)."""
-        found = [self.of(view, mask.target) for view in several(mask.target_view)]
+        found = [self.of(view, mask.target) for view in mask.target_views]
         return mean(found) if len(found) > 1 else found[0]
 
     def of(self, view: int, target: Int[Tensor, "B M Q"] | None) -> Features:
@@ -233,11 +233,6 @@ def how(condition: Any, mask: Mask) -> tuple[Any, Any] | None:
     if condition is None or chosen or not isinstance(mask.target_view, int):
         return None
     return condition[mask.context_view], condition[mask.target_view]
-
-
-def several(view: int | tuple[int, ...]) -> tuple[int, ...]:
-    """The views of ``Mask.target_view``, one or several."""
-    return (view,) if isinstance(view, int) else view
 
 
 def read(outcome: Features | Guess) -> tuple[Features, dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from jepakit.types import Features, Losses, Outcome
+from jepakit.types import Features, Losses, Outcome, by_level
 
 Imagine = Callable[[int, Sequence[Features] | None], list[Outcome]]
 """Micro-batch, and the truth of each question where it is known -> what came of each question, always the same."""
@@ -76,7 +76,7 @@ def kept(model: nn.Module) -> Iterator[None]:
 def _cut(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Without what they came from: leaves that gather gradients where the features had some."""
     return [
-        Outcome(*(_map(_leaf, x) for x in (seen, guess, truth)), {k: _leaf(v) for k, v in extra.items()})
+        Outcome(*(by_level(_leaf, x) for x in (seen, guess, truth)), {k: _leaf(v) for k, v in extra.items()})
         for seen, guess, truth, extra in outcomes
     ]
 
@@ -94,7 +94,7 @@ def _leaf(x: Tensor) -> Tensor:
 def _joined(parts: Sequence[Outcome]) -> Outcome:
     """The outcomes of one question in each micro-batch, as one."""
     extra = {name: torch.stack([part.losses[name] for part in parts]).mean() for name in parts[0].losses}
-    features = (_map(lambda *each: torch.cat(each), *levels) for levels in list(zip(*parts, strict=True))[:3])
+    features = (by_level(lambda *each: torch.cat(each), *levels) for levels in list(zip(*parts, strict=True))[:3])
     return Outcome(*features, extra)
 
 
@@ -104,10 +104,3 @@ def _pairs(one: Outcome, other: Outcome) -> list[tuple[Tensor, Tensor]]:
     for x, y in zip(one[:3], other[:3], strict=True):
         found += zip(x, y, strict=True) if isinstance(x, tuple) else [(x, y)]
     return found + [(one.losses[name], other.losses[name]) for name in other.losses]
-
-
-def _map(change: Callable[..., Tensor], *features: Features) -> Features:
-    """Level by level."""
-    if isinstance(features[0], tuple):
-        return tuple(change(*levels) for levels in zip(*features, strict=True))
-    return change(*features)

@@ -29,6 +29,8 @@ LONG = 2**24
 """And those of a head's scores from which on a head by itself pays."""
 WIDE = 512
 """Numbers of 32 bits from which on a row is long enough to be turned round before it is a column."""
+ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+"""Whether PyTorch has oneDNN's ``product``."""
 VECTOR = 32
 """Numbers of 16 bits that a CPU takes at once."""
 
@@ -46,7 +48,7 @@ def linear_gelu(
 ) -> Float[Tensor, "*B E"]:
     """The exact GELU of ``linear``. Where no gradient asks for what it is the GELU of, that is never written down."""
     dtype = None if torch.is_grad_enabled() else _lowered(x, weight)
-    return F.gelu(linear(x, weight, bias)) if dtype is None else _product(*_cast(dtype, x, weight, bias), "gelu")
+    return F.gelu(linear(x, weight, bias)) if dtype is None else product(*_cast(dtype, x, weight, bias), "gelu")
 
 
 class Linear(nn.Linear):
@@ -100,7 +102,7 @@ class _Linear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, dtype: torch.dtype) -> Tensor:
         x, weight, bias = _cast(dtype, x, weight, bias)
         ctx.save_for_backward(x, weight)
-        return _product(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
@@ -154,7 +156,7 @@ class _HeadByHead(torch.autograd.Function):
         heads = q.shape[:2]
         q, k, v = (x.flatten(0, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
         ctx.save_for_backward(q, k, v)
-        out = [_product(_weights(q1, k1), v1.t()) for q1, k1, v1 in zip(q, k, v, strict=True)]
+        out = [product(_weights(q1, k1), v1.t()) for q1, k1, v1 in zip(q, k, v, strict=True)]
         return torch.stack(out).unflatten(0, heads)
 
     @staticmethod
@@ -162,17 +164,17 @@ class _HeadByHead(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         heads, found = gradients[0].shape[:2], []
         for q, k, v, g in zip(*ctx.saved_tensors, gradients[0].flatten(0, 1), strict=True):
-            weights, of_scores = _weights(q, k), _product(g, v)
-            of_v = _product(g.t(), weights.t()).t()
+            weights, of_scores = _weights(q, k), product(g, v)
+            of_v = product(g.t(), weights.t()).t()
             torch._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
-            found.append((_product(of_scores, k.t()), _product(q.t(), of_scores.t()).t(), of_v))
+            found.append((product(of_scores, k.t()), product(q.t(), of_scores.t()).t(), of_v))
         of_q, of_k, of_v = (torch.stack(each).unflatten(0, heads) for each in zip(*found, strict=True))
-        return of_q * v.shape[-1] ** -0.5, of_k, of_v
+        return of_q * of_q.shape[-1] ** -0.5, of_k, of_v
 
 
 def _weights(q: Float[Tensor, "N d"], k: Float[Tensor, "S d"]) -> Float[Tensor, "N S"]:
     """Of a head, whose queries are scaled, in the place of its scores."""
-    scores = _product(q, k)
+    scores = product(q, k)
     return torch.softmax(scores, -1, out=scores)
 
 
@@ -200,7 +202,8 @@ def _cast(dtype: torch.dtype, *several: Tensor | None) -> list[Tensor | None]:
     return [None if each is None else each.to(dtype) for each in several]
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
+    """``x @ weight.T + bias`` by oneDNN, and what is done to it ``then`` (none, gelu); without a gradient."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, [], "none" if then == "gelu" else "")
 
 
@@ -208,7 +211,7 @@ def _times(x: Float[Tensor, "M K"], y: Float[Tensor, "K N"]) -> Float[Tensor, "M
     """A product, which PyTorch itself has done by oneDNN where numbers have 16 bits."""
     if x.dtype.itemsize == 2:
         return x @ y
-    return _product(x, y.t().contiguous() if y.shape[1] >= WIDE else y.t())
+    return product(x, y.t().contiguous() if y.shape[1] >= WIDE else y.t())
 
 
 @functools.cache
@@ -235,7 +238,7 @@ def _works(dtype: torch.dtype) -> bool:
     """Whether PyTorch has the kernel, which is not among those that it promises, and it does what it is taken for."""
     x, weight, bias = (torch.linspace(-1, 1, math.prod(s)).view(s).to(dtype) for s in ((8, 12), (5, 12), (5,)))
     try:
-        found = _product(x, weight, bias), _product(x, weight, bias, "gelu"), _product(x.t(), weight[:, :8])
+        found = product(x, weight, bias), product(x, weight, bias, "gelu"), product(x.t(), weight[:, :8])
     except (AttributeError, RuntimeError, TypeError):
         return False
     expected = F.linear(x, weight, bias), F.gelu(F.linear(x, weight, bias)), F.linear(x.t(), weight[:, :8])
@@ -248,5 +251,5 @@ def _operations(x: Sequence[int], weight: Sequence[int], *_: Any, **__: Any) -> 
     return 2 * math.prod(x) * weight[0]
 
 
-if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+if ONEDNN:
     register_flop_formula(torch.ops.mkldnn._linear_pointwise)(_operations)

@@ -52,6 +52,11 @@ class Mask(NamedTuple):
     recall: int = 0
 
     @property
+    def target_views(self) -> tuple[int, ...]:
+        """``target_view`` as several, which it may be one of."""
+        return (self.target_view,) if isinstance(self.target_view, int) else self.target_view
+
+    @property
     def imagined(self) -> Int[Tensor, "*B Q"] | None:
         """The target without what is recalled."""
         return self.target if self.target is None else self.target[..., : self.target.shape[-1] - self.recall]
@@ -172,6 +177,13 @@ def take(x: Float[Tensor, "B N *D"], index: Int[Tensor, "B K"] | None) -> Float[
     if index is None:
         return x
     return x.gather(1, index.reshape(*index.shape, *(1 for _ in x.shape[2:])).expand(*index.shape, *x.shape[2:]))
+
+
+def by_level(change: Callable[..., Tensor], *features: Features) -> Features:
+    """``change`` of features of one form, of pyramids level by level."""
+    if isinstance(features[0], tuple):
+        return tuple(change(*levels) for levels in zip(*features, strict=True))
+    return change(*features)
 
 
 def take_blocks(x: Features, index: Int[Tensor, "B M Q"] | None) -> Features:

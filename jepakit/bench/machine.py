@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from jepakit.bench.split import Now, clock
+from jepakit.kernels import ONEDNN, product
 from jepakit.peaks import known, peak
 
 SIDE = {"cpu": 512, "cuda": 8192}
@@ -54,8 +55,8 @@ def _products(one: Tensor) -> list[Callable[[], Tensor]]:
     """A matrix by itself. On CPUs in fp32 torch's product is MKL's, which on some of them leaves half of what there is
     and what oneDNN reaches, so that both are tried."""
     ways = [lambda: torch.mm(one, one)]
-    if one.device.type == "cpu" and one.dtype == torch.float32 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        ways.append(lambda: torch.ops.mkldnn._linear_pointwise(one, one, None, "none", [], ""))
+    if one.device.type == "cpu" and one.dtype == torch.float32 and ONEDNN:
+        ways.append(lambda: product(one, one))
     return ways
 
 

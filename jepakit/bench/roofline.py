@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import flop_registry
 
 from jepakit.bench import machine
 from jepakit.bench.machine import Limits
 from jepakit.bench.numbers import parts
 from jepakit.bench.sides import Side
 from jepakit.bench.split import PARTS, REST, Now
+from jepakit.plan.meter import products
 
 OUTSIDE = ("data", "masks")
 """Parts whose work is not torch's: reading, decoding, drawing. Nothing of them is counted."""
@@ -66,12 +66,6 @@ class Tally(TorchDispatchMode):
             work.calls += 1
             work.flops += products(func, args, kwargs, out)
         return out
-
-
-def products(func: Any, args: Any, kwargs: Any, out: Any) -> int:
-    """Floating-point operations of one operation, two for a multiplication with its addition."""
-    formula = flop_registry.get(func.overloadpacket)
-    return formula(*args, **kwargs, out_val=out) if formula else 0
 
 
 def moved(func: Any, args: Sequence[Any], kwargs: dict[str, Any], out: Any) -> int:

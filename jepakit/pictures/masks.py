@@ -72,7 +72,7 @@ def draw(
             _picture(axes.pop(0), views[0][row], numbers)
         for number, mask in enumerate(masks):
             _context(axes[2 * number], views[mask.context_view][row], mask, row, grid, numbers)
-            view = mask.target_view if isinstance(mask.target_view, int) else mask.target_view[0]
+            view = mask.target_views[0]
             _targets(axes[2 * number + 1], views[view][row], mask, row, grid, numbers)
 
 

@@ -199,11 +199,10 @@ def _tokens(backbone: Backbone, masks: Sequence[Mask], views: Sequence[Tensor]) 
     sizes = [backbone.grid(view).size for view in views]
     contexts, targets, predicted = {}, {}, 0
     for mask in masks:
-        several = (mask.target_view,) if isinstance(mask.target_view, int) else mask.target_view
         whole = sizes[mask.context_view]
         contexts[mask.context_view, id(mask.context)] = whole if mask.context is None else mask.context.shape[1]
-        targets |= {view: sizes[view] for view in several}
-        predicted += sizes[several[0]] if mask.target is None else mask.target.shape[1:].numel()
+        targets |= {view: sizes[view] for view in mask.target_views}
+        predicted += sizes[mask.target_views[0]] if mask.target is None else mask.target.shape[1:].numel()
     return {"context": sum(contexts.values()), "target": sum(targets.values()), "predicted": predicted}
 
 

@@ -13,6 +13,13 @@ from torch.utils.flop_counter import flop_registry
 AGAIN, BACKWARD, REST = "again", "backward", "rest"
 
 
+def products(func: Any, args: Any, kwargs: Any, out: Any) -> int:
+    """Floating-point operations of one operation, two for a multiplication with its addition; products alone, as is
+    usual."""
+    formula = flop_registry.get(func.overloadpacket)
+    return formula(*args, **kwargs, out_val=out) if formula else 0
+
+
 class Meter(TorchDispatchMode):
     """Adds up floating-point operations (two for a multiplication with its addition; products alone, as is usual) and
     the memory of all that is made meanwhile.
@@ -51,8 +58,8 @@ class Meter(TorchDispatchMode):
             if isinstance(tensor, Tensor):
                 self._hold(tensor.untyped_storage(), 0)  # made before: another look at it takes no memory
         out = func(*args, **kwargs)
-        if formula := flop_registry.get(func.overloadpacket):
-            self.count(formula(*args, **kwargs, out_val=out))
+        if operations := products(func, args, kwargs, out):
+            self.count(operations)
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
                 self._hold(tensor.untyped_storage(), tensor.untyped_storage().nbytes())

@@ -1,7 +1,6 @@
 """The exponential moving average of the backbone as the one who answers."""
 
 import copy
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jepakit.protocols import Backbone
-from jepakit.types import Features
+from jepakit.types import Features, by_level
 
 
 class Ema(nn.Module):
@@ -52,12 +51,12 @@ class Ema(nn.Module):
         """The teacher's features of a whole view, ``B N D``, or of its blocks, ``B M Q D``: each of them alone where
         what is not asked for is hidden from the teacher."""
         if blocks is None:
-            return each(self.norm, self.teacher(view))
+            return by_level(self.norm, self.teacher(view))
         if self.masks_input:
             alone = self.teacher(view.repeat_interleave(blocks.shape[1], 0), blocks.flatten(0, 1))
             return self.norm(alone).unflatten(0, blocks.shape[:2])
         answer = self.teacher(view, None, blocks.flatten(1))
-        return each(lambda level: self.norm(level).unflatten(1, blocks.shape[1:]), answer)
+        return by_level(lambda level: self.norm(level).unflatten(1, blocks.shape[1:]), answer)
 
     @property
     def picks(self) -> bool:
@@ -83,8 +82,3 @@ class Ema(nn.Module):
         slow, fast = list(self.teacher.parameters()), list(backbone.parameters())
         torch._foreach_mul_(slow, momentum)
         torch._foreach_add_(slow, fast, alpha=1.0 - momentum)
-
-
-def each(change: Callable[[Tensor], Tensor], features: Features) -> Features:
-    """Level by level."""
-    return tuple(map(change, features)) if isinstance(features, tuple) else change(features)

@@ -59,7 +59,7 @@ def test_a_linear_layer(kernel, formula, precision, bias, chosen):
 
 
 def test_small_ones_and_other_types_are_left_to_pytorch(chosen, monkeypatch):
-    monkeypatch.setattr(kernels, "_product", None)
+    monkeypatch.setattr(kernels, "product", None)
     x, w = leaves((4, WIDTH), (OUT, WIDTH))
     assert torch.equal(kernels.linear(x, w), F.linear(x, w))
     x, w = leaves((*ROWS, WIDTH), (OUT, WIDTH), dtype=torch.float64)

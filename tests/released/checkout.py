@@ -93,3 +93,17 @@ def momenta(config: Mapping[str, Any]) -> Iterator[float]:
 def cast(config: Mapping[str, Any], device: torch.device) -> torch.autocast:
     """Their mixed precision on any device; their own call is CUDA's alone."""
     return torch.autocast(device.type, torch.bfloat16, enabled=config["trainer"]["precision"] == "bf16")
+
+
+def stepping(
+    step: Callable[[Tensor, Asked], float], draw: Callable[[int], Asked], batch: Tensor, part: Part
+) -> Callable[[int], int]:
+    """What ``prepare`` returns (see ``jepakit.bench.theirs``): steps on one batch, with other masks each time."""
+
+    def taken(number: int) -> int:
+        with part("masks"):
+            asked = draw(len(batch)).to(batch.device)
+        step(batch, asked)
+        return len(batch)
+
+    return taken

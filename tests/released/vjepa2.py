@@ -22,7 +22,18 @@ from torch.nn import functional as F
 
 sys.path.append(str(Path(__file__).parents[2]))  # the bench reads this file by its path
 
-from tests.released.checkout import CONSTRUCTED, Asked, Models, Part, cast, momenta, opened, schedules, unwatched
+from tests.released.checkout import (
+    CONSTRUCTED,
+    Asked,
+    Models,
+    Part,
+    cast,
+    momenta,
+    opened,
+    schedules,
+    stepping,
+    unwatched,
+)
 
 WHERE = "VJEPA2_CODE", "https://github.com/facebookresearch/vjepa2"
 
@@ -156,12 +167,4 @@ def pixels(config: Mapping[str, Any], device: torch.device) -> Tensor:
 
 def prepare(config: Mapping[str, Any], device: torch.device, part: Part) -> Callable[[int], int]:
     """See ``jepakit.bench.theirs.of_file``: a step on the same clips, with other masks each time."""
-    step, draw, clips = Step(config, device, part), collator(config), pixels(config, device)
-
-    def taken(number: int) -> int:
-        with part("masks"):
-            asked = draw(len(clips)).to(device)
-        step(clips, asked)
-        return len(clips)
-
-    return taken
+    return stepping(Step(config, device, part), collator(config), pixels(config, device), part)
