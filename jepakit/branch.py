@@ -215,6 +215,7 @@ def assemble(
 
     Raises:
         ConfigError: where a masker asks for more views than its loader makes, or no branch is there from the beginning.
+        DataError: for a run that goes on though more samples are bad than it allows.
     """
     found = []
     for name, each in branches(config).items():
@@ -225,6 +226,7 @@ def assemble(
         options = asdict(BranchOptions()) | (config["branches"][name] if name else {})
         listed = f"quarantine-{name}.jsonl" if options["data"] else NAME
         quarantine = Quarantine(out, each["data"]["max_bad"], len(loader.source), listed)
+        quarantine.look_again(loader.source, each["data"])
         first, rest = int(options["start"] * epoch_steps), (options[key] for key in ("weight", "lr", "clip"))
         found.append(Branch(name, each, figure, loader, quarantine, accumulate, first, *rest, place=place))
     if all(branch.first for branch in found):

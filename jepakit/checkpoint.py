@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,13 @@ def save(
     note: Mapping[str, Any] | None = None,
     guarded: Sequence[str] = (),
     background: Background | None = None,
+    say: Callable[[str], None] = print,
 ) -> Path:
     """Write the state after ``step`` optimiser steps, then keep it and the ``keep - 1`` before it.
 
     ``note`` is added to what the checkpoint says of itself (see ``state``); the newest one whose ``health`` is among
-    ``guarded`` is kept as well. With a ``background`` the state is copied, and is written while training goes on.
+    ``guarded`` is kept as well. With a ``background`` the state is copied, and is written while training goes on. An
+    old checkpoint that cannot be removed is named through ``say``, and stays.
 
     Raises CheckpointError where it cannot be written (no room, say), with a ``background`` at the next call or when
     that is waited for; what was saved before stays.
@@ -70,7 +72,7 @@ def save(
         try:
             first(lambda: _prepare(part, state), group)
             _write(state, part, about, group)
-            first(lambda: _finish(part, target, keep, guarded), group)
+            first(lambda: _finish(part, target, keep, guarded, say), group)
         except (OSError, CheckpointException, UserError) as error:
             first(lambda: shutil.rmtree(part, ignore_errors=True), group)
             if isinstance(error, CheckpointError):
@@ -106,8 +108,8 @@ def _write(state: Mapping[str, Any], part: Path, about: Mapping[str, Any], group
     first(lambda: write(part / MANIFEST, files), group)
 
 
-def _finish(part: Path, target: Path, keep: int, guarded: Sequence[str]) -> None:
-    """Give a checkpoint its name, and remove those that are not kept."""
+def _finish(part: Path, target: Path, keep: int, guarded: Sequence[str], say: Callable[[str], None]) -> None:
+    """Give a checkpoint its name, and remove those that are not kept: where one of them stays, this one is saved."""
     sync(part)
     if target.exists():
         remove(target)
@@ -116,15 +118,28 @@ def _finish(part: Path, target: Path, keep: int, guarded: Sequence[str]) -> None
     # Newer ones are damaged, or this one would have gone on from them: they are no reason to remove a good one.
     known = sorted(each for each in _all(target.parent) if each <= target)
     well = [each for each in known if _health(each) in (None, *guarded)]
+    stay = []
     for old in known[: -max(1, keep)]:
         if not guarded or [old] != well[-1:]:
-            remove(old)
+            try:
+                remove(old)
+            except CheckpointError as error:
+                stay.append(str(error))
+    stay += [f"{left} could not be removed" for left in sorted(target.parent.glob("step-*.tmp-*"))]
+    if stay:
+        say(f"{stay[0]}" + f", nor could {len(stay) - 1} more" * (len(stay) > 1) + "; training goes on")
 
 
 def remove(folder: Path) -> None:
-    """Remove a checkpoint. Its name goes first: what is half removed is no checkpoint, and goes with the next save."""
+    """Remove a checkpoint. Its name goes first: what is half removed is no checkpoint, and goes with the next save.
+
+    Raises CheckpointError where it keeps its name.
+    """
     gone = folder.with_name(f"{folder.name}.tmp-{os.getpid()}-gone")
-    folder.rename(gone)
+    try:
+        folder.rename(gone)
+    except OSError as error:
+        raise CheckpointError(f"{folder} could not be removed ({error.strerror})") from error
     shutil.rmtree(gone, ignore_errors=True)
 
 

@@ -38,11 +38,15 @@ def indices(marks: Bool[ndarray, "B N"]) -> Int[Tensor, "B K"]:
     return torch.from_numpy(found)
 
 
-def earliest(marks: Bool[ndarray, "B N"], count: int) -> Int[Tensor, "B {count}"]:
-    """Of the first ``count`` marks of each sample, which has as many at least."""
-    found, before = np.flatnonzero(marks), starts(marks)
-    windows = torch.from_numpy(found).unfold(0, count, 1)  # those that begin with each mark, without a copy
-    return windows[np.searchsorted(found, before[:, 0])] - torch.from_numpy(before)
+def earliest(marks: Bool[ndarray, "B N"], most: int | None = None) -> Int[Tensor, "B K"]:
+    """Of the first marks of each sample, as many as the one with the fewest has, and no more than ``most``."""
+    found, ends = np.flatnonzero(marks), np.arange(0, marks.size + 1, marks.shape[1])
+    first = np.searchsorted(found, ends)
+    fewest = int((first[1:] - first[:-1]).min())
+    windows = torch.from_numpy(found).unfold(0, fewest if most is None else min(fewest, most), 1)
+    kept = windows.numpy()[first[:-1]]  # those that begin with a sample's first mark; no other is ever copied
+    kept -= ends[:-1, None]
+    return torch.from_numpy(kept)
 
 
 def starts(marks: Bool[ndarray, "B N"]) -> Int[ndarray, "B 1"]:

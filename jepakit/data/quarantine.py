@@ -5,9 +5,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jepakit.data.loader import evaluation_batches
+from jepakit.distributed import first, place
 from jepakit.errors import DataError
+from jepakit.protocols import Source
 
 NAME = "quarantine.jsonl"
+TOGETHER = 8
+"""Samples that are read at once when it is asked whether they can be read by now."""
 
 
 class Quarantine:
@@ -29,22 +34,45 @@ class Quarantine:
         return len(self._known)
 
     def add(self, replaced: Iterable[Mapping[str, Any]]) -> None:
-        """Write down what was not known yet (``Batch.replaced``). Raises DataError beyond the budget."""
-        new = {entry["path"]: dict(entry) for entry in replaced if entry["path"] not in self._known}
-        if not new:
-            return
-        whole = not self.file.exists() or self.file.read_bytes()[-1:] in (b"", b"\n")
-        with self.file.open("a", encoding="utf-8") as file:
-            file.write("" if whole else "\n")  # the line before was cut off when the run was killed
-            file.writelines(json.dumps(entry) + "\n" for entry in new.values())
-        self._known |= new.keys()
-        if len(self) > self.budget * self.total:
-            last = list(new.values())[-1]
+        """Write down what was not known yet (``Batch.replaced``): all processes know it, the first one writes. Raises
+        DataError beyond the budget."""
+        found = {entry["path"]: dict(entry) for entry in replaced}
+        new = [entry for path, entry in found.items() if path not in self._known]
+        if new and place().first:
+            self._write(new)
+        self._known |= found.keys()
+        if found and len(self) > self.budget * self.total:
+            last = (new or list(found.values()))[-1]
             raise DataError(
                 f"{len(self):,} of {self.total:,} samples ({len(self) / self.total:.1%}) could not be read, more than "
                 f"data.max_bad={self.budget:g} allows; the last one: {last['path']}: {last['reason']}; all so far are "
-                f"listed in {self.file}, and `jepakit data check data.root=...` lists them before a run"
+                f"listed in {self.file}, and `jepakit data check data.root=...` lists them before a run; mend or "
+                "remove them, or raise data.max_bad, and the run goes on"
             )
+
+    def look_again(self, source: Source, options: Mapping[str, Any]) -> None:
+        """Before a run goes on for which too many are listed, read those once more, as ``options`` of data say.
+
+        What has been mended or removed counts no longer, until it cannot be read again. Raises DataError, in all
+        processes, where it is still more than the budget allows.
+        """
+
+        def look() -> set[str]:
+            if len(self) > self.budget * self.total:
+                listed = {entry["index"] for entry in read(self.file)} & set(range(len(source)))
+                each = evaluation_batches(source, {**options, "batch_size": TOGETHER}, indices=sorted(listed))
+                found = [entry for batch in each for entry in batch.replaced if entry["index"] in listed]
+                self._known &= {entry["path"] for entry in found}
+                self.add(found)
+            return self._known
+
+        self._known = first(look)
+
+    def _write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        whole = not self.file.exists() or self.file.read_bytes()[-1:] in (b"", b"\n")
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write("" if whole else "\n")  # the line before was cut off when the run was killed
+            file.writelines(json.dumps(entry) + "\n" for entry in entries)
 
 
 def read(file: Path) -> list[dict[str, Any]]:

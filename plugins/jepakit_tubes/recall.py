@@ -5,11 +5,13 @@ answers for the context as well, with a weight that grows from nothing, and that
 what is hidden. Source: arXiv 2603.14482 and its released code, ``predict_all`` and ``weight_distance_loss``.
 """
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
-from scipy.ndimage import distance_transform_edt
+from jaxtyping import Bool, Float, Int
+from numpy import ndarray
 from torch import Tensor
 
 from jepakit.types import Grid, Mask
@@ -59,6 +61,26 @@ class Recall:
 
 def distances(tokens: Int[Tensor, "B K"], others: Int[Tensor, "B Q"], grid: Grid) -> Float[Tensor, "B K"]:
     """From each token to the nearest of the others, as the crow flies; a step in time is as long as one in space."""
-    free = torch.ones(len(tokens), grid.size, dtype=torch.bool).scatter_(1, others, False)
-    fields = [distance_transform_edt(sample.view(*grid).numpy()).ravel() for sample in free]
-    return torch.stack([torch.as_tensor(field) for field in fields]).gather(1, tokens).to(torch.get_default_dtype())
+    away = torch.ones(len(tokens), grid.size, dtype=torch.bool).scatter_(1, others, False).numpy()
+    frames = away.reshape(len(away), grid.t, -1)
+    if (frames == frames[:, :1]).all():  # a frame that stands for all
+        away, grid = frames[:, 0], grid._replace(t=1)
+    found = torch.from_numpy(squares(away, grid)).gather(1, tokens % grid.size)
+    return found.double().sqrt().to(torch.get_default_dtype())
+
+
+def squares(away: Bool[ndarray, "B N"], grid: Grid) -> Int[ndarray, "B N"]:
+    """Of the distance from each token to the nearest that is not ``away``: along one axis after the other, step by step
+    as far as any may still be, for all samples at once. They lie last, so that each operation is on one row of memory.
+    """
+    far = sum(grid) ** 2  # beyond all
+    field = (away.T * (np.int16 if 2 * far < 2**15 else np.int32)(far)).reshape(*grid, -1)
+    for _ in grid:
+        lines = np.ascontiguousarray(field)
+        near, moved = lines.copy(), np.empty_like(lines)
+        for step in range(1, min(len(lines), math.ceil(lines.max() ** 0.5))):
+            np.add(lines, step * step, out=moved)
+            np.minimum(near[step:], moved[:-step], out=near[step:])
+            np.minimum(near[:-step], moved[step:], out=near[:-step])
+        field = np.moveaxis(near, 0, 2)
+    return np.ascontiguousarray(field.reshape(grid.size, -1).T)

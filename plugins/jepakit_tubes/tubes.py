@@ -84,11 +84,10 @@ class Tubes:
     ) -> Bool[ndarray, "B N"]:
         """What lies in a sample's blocks, or too late to be seen. ``sizes.refuse`` is why this comes to an end."""
         late = max(1, int(grid.t * self.max_temporal_keep)) * grid.h * grid.w
-        hidden, todo = np.empty((shape[0], grid.size), dtype=bool), np.arange(shape[0])
-        while len(todo):
-            hidden[todo] = union(grid, size, (len(todo), shape[1]), rng)
-            hidden[:, late:] = True
-            todo = todo[hidden[todo].all(1)]
+        hidden = union(grid, size, shape, rng)
+        hidden[:, late:] = True
+        while len(again := np.flatnonzero(hidden.all(1))):
+            hidden[again, :late] = union(grid, size, (len(again), shape[1]), rng)[:, :late]
         return hidden
 
     def parts(
@@ -106,12 +105,12 @@ class Tubes:
 
     def shorten(self, tokens: Bool[ndarray, "B N"], most: int | None, grid: Grid, rng: Generator) -> Int[Tensor, "B K"]:
         """As many tokens of each sample as the batch's smallest has, and no more than ``most``."""
+        if self.mode == "official":
+            return earliest(tokens, most)
         frames, batch = tokens.shape[1] // (grid.h * grid.w), len(tokens)
         count = int(tokens.sum(1, dtype=np.int32).min())
         if most is not None:
             count = min(count, most * frames // grid.t)
-        if self.mode == "official":
-            return earliest(tokens, count)
         places = torch.rand(batch, grid.h * grid.w, generator=rng, dtype=torch.float32)
         times = torch.rand(batch, grid.t, generator=rng, dtype=torch.float32)
         if frames == 1:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jepakit_tubes.recall import Recall, distances
 from jepakit_tubes.tubes import Tubes
+from scipy.ndimage import distance_transform_edt
 
 from jepakit.testing import CLIP_GRIDS, IMAGE_GRIDS, check_mask, check_masker
 from jepakit.types import Grid
@@ -31,6 +32,21 @@ def test_distances_are_those_of_every_pair(t, h, w, seed):
     for tokens, row in zip(order.tolist(), found.tolist(), strict=True):
         nearest = [min(math.dist(place[i], place[j]) for j in tokens[:count]) for i in tokens]
         assert row == pytest.approx(nearest, rel=1e-6)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("grid", [SIDE, Grid(8, 14, 14), Grid(1, 3, 140), Grid(140, 2, 2), Grid(5, 1, 1)])
+@pytest.mark.parametrize("share", [0.001, 0.1, 0.9])
+def test_distances_are_scipys_to_the_last_bit(share, grid, whole):
+    """Of places hidden at all times or not, few and many, near and farther than 16 bits can square."""
+    part = grid._replace(t=1) if whole else grid
+    count = max(1, int(share * part.size))
+    order = torch.rand(7, part.size, generator=rng()).argsort(1)
+    times = torch.arange(0, grid.size, part.size)[:, None]
+    hidden, seen = ((some[:, None] + times).flatten(1) for some in (order[:, :count], order[:, count:]))
+    fields = [torch.ones(grid.size, dtype=torch.bool).scatter_(0, each, False).view(*grid) for each in hidden]
+    expected = torch.stack([torch.as_tensor(distance_transform_edt(each.numpy())).flatten() for each in fields])
+    assert torch.equal(distances(seen, hidden, grid), expected.gather(1, seen).float())
 
 
 @quick

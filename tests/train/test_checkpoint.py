@@ -216,6 +216,57 @@ def test_killed_while_an_old_one_is_removed(tmp_path, undisturbed, monkeypatch, 
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2
 
 
+@pytest.fixture
+def held(monkeypatch) -> set[str]:
+    """Names of folders that may not be renamed: of somebody else's in a folder where each removes only his own."""
+    names, rename = set(), Path.rename
+
+    def renamed(self: Path, target: Path) -> Path:
+        if self.name in names:
+            raise PermissionError(errno.EPERM, "Operation not permitted", str(self), None, str(target))
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", renamed)
+    return names
+
+
+def test_an_old_one_that_cannot_be_removed_is_named_and_stops_nothing(tmp_path, held, undisturbed, capsys):
+    log, last = undisturbed()
+    held |= {"step-00000001", "step-00000003"}
+    made = tiny.config(trainer__checkpoint_every=1, trainer__keep=2)
+    assert train.run(made, tmp_path) == 0
+    assert tiny.lines(tmp_path) == log and tiny.same(tiny.saved(made, tmp_path)[1], last)
+    kept = [*sorted(held), *(f"step-{n:08d}" for n in (tiny.STEPS - 1, tiny.STEPS))]
+    assert [folder.name for folder in tiny.checkpoints(tmp_path)] == kept
+    said = [line for line in capsys.readouterr().out.splitlines() if "could not be removed" in line]
+    one = f"{tmp_path}/checkpoints/step-00000001 could not be removed (Operation not permitted)"
+    assert (
+        said[:2] == [f"{one}; training goes on"] * 2
+        and said[2:]
+        and {*said[2:]} == {f"{one}, nor could 1 more; training goes on"}
+    )
+
+
+def test_what_is_left_of_an_old_one_is_named(tmp_path, monkeypatch):
+    """Its files are somebody else's, its name is not."""
+    state, said = State(), []
+    state.save(tmp_path, 1)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda folder, **_: None)
+    checkpoint.save(tmp_path, state.jepa, state.optimizer, 2, 1, say=said.append)
+    assert [folder.name for folder in checkpoint.folders(tmp_path)] == ["step-00000002"]
+    (line,) = said
+    assert line.startswith(f"{tmp_path}/checkpoints/step-00000001.tmp-") and line.endswith(
+        "-gone could not be removed; training goes on"
+    )
+
+
+def test_one_of_the_same_step_that_cannot_be_replaced_is_refused(tmp_path, held):
+    state = State()
+    held.add(state.save(tmp_path, 3).name)
+    line = refused(state, tmp_path, 3)
+    assert line == f"{tmp_path}/checkpoints/step-00000003 could not be removed (Operation not permitted)"
+
+
 def refused(state: State, run: Path, step: int) -> str:
     """The line that a save is refused with; the checkpoint before it is as it was, and nothing else is left."""
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

@@ -57,6 +57,37 @@ def test_bad_samples_beyond_the_budget(pictures, tmp_path):
     assert all(line["step"] <= 3 for line in tiny.lines(tmp_path))  # found within the first epoch
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_that_was_stopped_for_bad_samples_goes_on_once_there_is_a_reason(workers, pictures, tmp_path):
+    """Refused before it takes a step; and with more that is allowed it is the run that was never stopped."""
+    once, stopped = tmp_path / "once", tmp_path / "stopped"
+    for folder in (once, stopped):
+        folder.mkdir()
+    strict, enough = (of_folder(pictures, data__max_bad=most, data__workers=workers) for most in (0.05, 0.1))
+    for made in (strict, enough):
+        made["trainer"] |= {"checkpoint_every": 1}
+    assert train.run(enough, once) == 0
+    said, lengths = [], []
+    for _ in range(3):
+        with pytest.raises(DataError) as caught:
+            train.run(strict, stopped)
+        said.append(str(caught.value).partition("; the last one: ")[0])
+        lengths.append(len(tiny.lines(stopped)))
+    assert len(set(said)) == 1 and said[0].startswith("2 of 24 samples (8.3%)") and len(set(lengths)) == 1
+    assert train.run(enough, stopped) == 0
+    assert tiny.lines(stopped) == tiny.lines(once) and len(tiny.lines(once)) == tiny.STEPS
+    assert tiny.same(tiny.saved(enough, stopped)[1], tiny.saved(enough, once)[1])
+
+
+def test_a_run_that_was_stopped_for_bad_samples_goes_on_once_they_are_mended(pictures, tmp_path):
+    made = of_folder(pictures, data__max_bad=0.05)
+    with pytest.raises(DataError, match="^2 of 24 samples"):
+        train.run(made, tmp_path)
+    (pictures / BROKEN[1]).write_bytes((pictures / "dog/1.png").read_bytes())
+    assert train.run(made, tmp_path) == 0 and len(tiny.lines(tmp_path)) == tiny.STEPS
+
+
 def test_scores_leave_no_trace(tmp_path, undisturbed):
     log, state = undisturbed()
     made = tiny.config(evaluate__every=2, evaluate__samples=128)
