@@ -41,7 +41,7 @@ def keep_pages() -> bool:
     of a step with long sequences (BENCHMARKS.md). The most memory that is held is the same.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
-    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -29,11 +29,14 @@ def command(files: Sequence[Path] = ()) -> int:
 
 def _kernels() -> list[tuple[str, str]]:
     """What computes, on the device that a run would take."""
+    from jepakit import compiling
     from jepakit.device import keep_pages, pick_device
     from jepakit.kernels import chosen
 
     device = pick_device("auto")
     rows = [(f"kernel {name}", f"{what} ({device.type})") for name, what in chosen(device).items()]
+    compiles, why = compiling.chosen("auto", device)
+    rows.append(("compile auto", f"{'blocks are' if compiles else 'nothing is'} compiled: {why} ({device.type})"))
     kept = "stays with a run (glibc)" if device.type == "cpu" and keep_pages() else "as PyTorch and the system have it"
     return [*rows, ("memory that is freed", kept)]
 

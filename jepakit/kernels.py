@@ -27,8 +27,12 @@ LEAST = 2**21
 """Multiplications of a product from which on a kernel pays that PyTorch does not choose; below, its call costs more."""
 LONG = 2**24
 """And those of a head's scores from which on a head by itself pays."""
+MANY = 2**20
+"""Scores of 16 bits from which on a head by itself pays in the backward pass."""
 WIDE = 512
 """Numbers of 32 bits from which on a row is long enough to be turned round before it is a column."""
+NARROW = 256
+"""Numbers of 16 bits up to which on a row is so short that a gradient has rather columns of them."""
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 """Whether PyTorch has oneDNN's ``product``."""
 VECTOR = 32
@@ -112,7 +116,7 @@ class _Linear(torch.autograd.Function):
         g = gradients[0].reshape(-1, len(weight))
         return (
             _times(g, weight).view_as(x) if of_x else None,
-            _times(g.t(), x.reshape(len(g), -1)) if of_weight else None,
+            _of_weight(g, x.reshape(len(g), -1)) if of_weight else None,
             g.sum(0) if of_bias else None,
             None,
         )
@@ -120,7 +124,11 @@ class _Linear(torch.autograd.Function):
 
 class _Plain(torch.autograd.Function):
     """Attention by plain products of 16 bits. Weights take the place of the scores: a matrix less to be mapped and
-    filled. Rows that would end within a vector are filled up to its end where that costs less than their ends do."""
+    filled. Rows that would end within a vector are filled up to its end where that costs less than their ends do.
+
+    Where the scores of a head fill a cache the backward pass goes head by head, so that they are in it from one
+    operation to the next; and of a product with a matrix that lies across the other one is turned, which is small.
+    """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -137,13 +145,24 @@ class _Plain(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         q, k, v, weights = ctx.saved_tensors
         g, scale = gradients[0].flatten(0, 1), q.shape[-1] ** -0.5
-        of_v = weights.mT @ g
-        of_scores = g @ v.mT
-        torch._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
-        of_q, of_k = (
-            torch.baddbmm(q.new_empty(()), one, other, beta=0, alpha=scale)
-            for one, other in ((of_scores, k), (of_scores.mT, q))
-        )
+        if weights[0].numel() < MANY:
+            of_v = weights.mT @ g
+            of_scores = g @ v.mT
+            torch._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
+            of_q, of_k = (
+                torch.baddbmm(q.new_empty(()), one, other, beta=0, alpha=scale)
+                for one, other in ((of_scores, k), (of_scores.mT, q))
+            )
+        else:
+            of_q, of_k, of_v = (q.new_empty(shape) for shape in (q.shape, k.mT.shape, v.mT.shape))
+            of_scores = torch.empty_like(weights[0])
+            for head, of_head in enumerate(weights):
+                torch.mm(g[head].t(), of_head, out=of_v[head])
+                torch.mm(g[head], v[head].t(), out=of_scores)
+                torch._softmax_backward_data(of_scores, of_head, -1, of_head.dtype, grad_input=of_scores)
+                torch.addmm(q.new_empty(()), of_scores, k[head], beta=0, alpha=scale, out=of_q[head])
+                torch.addmm(q.new_empty(()), q[head].t(), of_scores, beta=0, alpha=scale, out=of_k[head])
+            of_k, of_v = of_k.mT, of_v.mT
         return tuple(x[:, :n].unflatten(0, ctx.heads) for x, n in ((of_q, None), (of_k, ctx.count), (of_v, ctx.count)))
 
 
@@ -190,7 +209,7 @@ def _filled(x: Float[Tensor, "B heads S d"]) -> Float[Tensor, "X T d"]:
 
 def _lowered(x: Tensor, weight: Tensor) -> torch.dtype | None:
     """The type that oneDNN is to compute in; None where PyTorch's choice is as good."""
-    if x.device.type != "cpu" or x.numel() * len(weight) < LEAST or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or x.numel() * len(weight) < LEAST:
         return None
     lowers = torch.is_autocast_enabled("cpu")
     dtype = torch.get_autocast_dtype("cpu") if lowers else x.dtype
@@ -212,6 +231,13 @@ def _times(x: Float[Tensor, "M K"], y: Float[Tensor, "K N"]) -> Float[Tensor, "M
     if x.dtype.itemsize == 2:
         return x @ y
     return product(x, y.t().contiguous() if y.shape[1] >= WIDE else y.t())
+
+
+def _of_weight(g: Float[Tensor, "M E"], x: Float[Tensor, "M D"]) -> Float[Tensor, "E D"]:
+    """The gradient of a weight: of a high and narrow one of 16 bits as the rows of a low and wide one."""
+    if g.dtype.itemsize == 2 and x.shape[1] <= NARROW and x.shape[1] < g.shape[1]:
+        return (x.t() @ g).t()
+    return _times(g.t(), x)
 
 
 @functools.cache

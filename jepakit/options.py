@@ -128,8 +128,8 @@ class TrainerOptions:
     """bf16 (autocast) | fp32"""
     alternate: bool = False
     """Branches take turns, a step each; false: each step is of all of them."""
-    compile: bool = False
-    """Compile the blocks with torch.compile."""
+    compile: bool | str = "auto"
+    """Compile the blocks with torch.compile: true | false | auto (on a GPU where Triton works, never on a CPU)."""
     threads: int | None = None
     """Threads of one operation on the CPU; null: as many as there are cores."""
     log_every: int = 10

@@ -22,11 +22,12 @@ from jepakit.scaling import RULES
 from jepakit.signature import literals
 from jepakit.yamls import refuse_targets
 
-CHOICES: dict[str, tuple[str, ...]] = {
+CHOICES: dict[str, tuple[str | bool, ...]] = {
     "distance": ("smooth_l1", "l2", "l1"),
     "optim.name": ("adamw", "lars"),
     "optim.decay": ("cosine", "linear"),
     "trainer.precision": ("bf16", "fp32"),
+    "trainer.compile": ("auto", True, False),
     "trainer.strategy": ("auto", "ddp", "fsdp2", "hsdp"),
     "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),
@@ -263,8 +264,8 @@ def _require(path: str, value: Any, holds: object, what: str) -> None:
 
 
 def _not_among(path: str, value: Any, allowed: tuple[Any, ...]) -> ConfigError:
-    listed = ", ".join("null" if each is None else str(each) for each in allowed)
-    return ConfigError(f"{path}={value} is no choice{nearest(str(value), map(str, allowed))}; there are: {listed}")
+    words = ["null" if each is None else str(each).lower() if isinstance(each, bool) else str(each) for each in allowed]
+    return ConfigError(f"{path}={value} is no choice{nearest(str(value), words)}; there are: {', '.join(words)}")
 
 
 def _join(path: str, key: object) -> str:

@@ -17,6 +17,7 @@ from jepakit.background import Background
 from jepakit.batchnorm import synchronise
 from jepakit.branch import Branch, Taken, Turns, assemble, loaders
 from jepakit.build import build, build_backbone, parameters, seen_shape
+from jepakit.compiling import eagerly, explained, prepared
 from jepakit.data import open_source
 from jepakit.device import pick_device
 from jepakit.distributed import Elsewhere, average, first, gather, joined, most, place, tell, together
@@ -36,7 +37,7 @@ from jepakit.norms import clip, gradients, norm
 from jepakit.optim import make_optimizer, set_schedules
 from jepakit.options import HealthOptions
 from jepakit.pace import instruments
-from jepakit.parallel import SHARDS, blocks, parallelise
+from jepakit.parallel import SHARDS, parallelise
 from jepakit.pictures.report import report
 from jepakit.scaling import Step
 from jepakit.scores import Scores
@@ -93,8 +94,7 @@ class Trainer:
         self.scores = Scores(config, folder, self.source, self.jepa, self.device, self.steps, samples)
         if self.place.world > 1:
             synchronise(self.jepa)
-        if self.options["compile"]:
-            compile_blocks(self.jepa)
+        self.compiles, compiled = prepared(self.jepa, self.options["compile"], self.device)
         self.strategy, why = chosen(config, self.device)
         self.parallel = parallelise(self.jepa, self.strategy, self.device, self.options["shard"])
         self.health = asdict(HealthOptions()) | (config.get("health") or {})
@@ -102,7 +102,7 @@ class Trainer:
         first(lambda: rollback.finish(folder, self.rollbacks))
         self.optim = rollback.slower(self.batch.scaled(config["optim"]), self.rollbacks)
         self.optimizer = make_optimizer(self.jepa, self.optim, scales(self.branches, config["optim"]["lr"]))
-        notes: list[str] = [why] * bool(why)
+        notes: list[str] = [said for said in (why, compiled) if said]
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
             begin(self.jepa, self.optimizer, config, notes.append)
@@ -194,7 +194,8 @@ class Trainer:
         Loss and gradient are looked at before anything moves: neither optimiser nor teacher sees what is not finite.
         """
         rates = set_schedules(self.optimizer, self.optim, self.step, self.steps, self.epoch_steps)
-        parts = self.gradients(taken)
+        with explained():
+            parts = self.gradients(taken)
         movement = Movement(self.jepa) if self.due(taken) else None
         norm = self.gradient_norm()
         finite = bool(torch.isfinite(average(parts["loss"])[0]) & torch.isfinite(norm))
@@ -271,8 +272,7 @@ class Trainer:
             found |= alike(batch.views, batch.condition, batch.index)
             found |= {"samples": float(sum(len(each.index) for each in batches))}
             line |= found if branch is leading else branch.called(found)
-        values = {name: float(value) for name, value in line.items()}
-        numbers = {name: value for name, value in values.items() if says(name, value)}
+        numbers = {name: value for name, value in plain(line).items() if says(name, value)}
         line = {"epoch": self.step / self.epoch_steps, **numbers, **self.pace.line()}
         self.log.write(self.step, line)
         if self.place.first and (said := self.watch({"step": self.step, **line})):
@@ -284,7 +284,9 @@ class Trainer:
         guarded = rollback.guarded(self.health)
         keep = self.options["keep"]
         with self.pace.paused():
-            checkpoint.save(self.folder, self.jepa, self.optimizer, self.step, keep, note, guarded, self.background)
+            checkpoint.save(
+                self.folder, self.jepa, self.optimizer, self.step, keep, note, guarded, self.background, self.log.say
+            )
         self.saved = self.step
 
     def illness(self) -> str:
@@ -341,7 +343,8 @@ class Trainer:
             return build(self.config, self.steps, self.batch.ratio).jepa.to(self.device).train()
 
         self.whole = self.parallel.whole(self.jepa, make)
-        first(task)
+        with eagerly(self.compiles):
+            first(task)
 
     def farewell(self) -> None:
         """How far it came, how to go on, what it took; a finished run's pictures."""
@@ -374,16 +377,20 @@ def averages(values: Mapping[str, Tensor | float]) -> dict[str, Tensor | float]:
     return {**values, **dict(zip(tensors, average(*tensors.values()), strict=True))}
 
 
+def plain(values: Mapping[str, Tensor | float]) -> dict[str, float]:
+    """As numbers, in their order: those of a device all at once, so that it is waited for once."""
+    tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+    found = {name: value for name, value in values.items() if name not in tensors}
+    for device in {value.device for value in tensors.values()}:
+        there = {name: value for name, value in tensors.items() if value.device == device}
+        found |= zip(there, torch.stack(list(there.values())).tolist(), strict=True)
+    return {name: float(found[name]) for name in values}
+
+
 def shorten(part: torch.nn.Module, longest: float) -> None:
     """Clip the gradient of a part by its own norm."""
     if found := gradients(part.parameters()):
         clip(found, longest, norm(found))
-
-
-def compile_blocks(model: torch.nn.Module) -> None:
-    """Compile every block of every stack, for any number of tokens."""
-    for block in blocks(model):
-        block.compile(dynamic=True)
 
 
 def chosen(config: Mapping[str, Any], device: torch.device) -> tuple[str, str]:

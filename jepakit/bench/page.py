@@ -66,12 +66,22 @@ def _whole(sides: Sequence[Side], names: Sequence[str]) -> None:
     rows += [("MFU", *("-" if side["mfu"] is None else f"{100 * side['mfu']:.1f} %" for side in sides))]
     if any(side["gpu_memory_gib"] for side in sides):
         rows += [("GPU memory", *(f"{side['gpu_memory_gib'] or 0:.2f} GiB" for side in sides))]
+    if any(side["syncs"] is not None for side in sides):
+        rows += [("host synchronisations", *(_syncs(side) for side in sides))]
     listing.table(("in all", *(names if len(sides) > 1 else [""])), rows)
 
 
 def _device(side: Side) -> str:
     threads = f", {side['threads']} thread{'s' * (side['threads'] > 1)}" * (side["device"] == "cpu")
-    return f"{side['device']}, {side['precision']}{threads}"
+    return f"{side['device']}, {side['precision']}{threads}{', compiled' * side['compiled']}"
+
+
+def _syncs(side: Side) -> str:
+    """How often a step waits for its GPU, and where."""
+    if side["syncs"] is None:
+        return "-"
+    where = ", ".join(f"{place} x {count}" if count > 1 else place for place, count in side["syncs"].items())
+    return f"{sum(side['syncs'].values())} a step" + f": {where}" * bool(where)
 
 
 def _speed(side: Side) -> str:

@@ -11,6 +11,7 @@ from jepakit.bench import machine
 from jepakit.bench.numbers import interval, parts, spread
 from jepakit.bench.sides import Side
 from jepakit.bench.split import PARTS, REST
+from jepakit.bench.syncs import waits
 from jepakit.pace import memory, sample_flops
 
 FORMAT = 1
@@ -42,6 +43,7 @@ def figures(side: Side, own: bool = True) -> dict[str, Any]:
         "device": name(side.device),
         "threads": side.threads,
         "precision": side.config["trainer"]["precision"],
+        "compiled": side.compiles,
         "samples": side.samples,
         "unit": side.unit,
         "parts": {part: {"seconds": each._asdict(), "share": share} for part, (each, share) in _parts(side).items()},
@@ -57,6 +59,7 @@ def figures(side: Side, own: bool = True) -> dict[str, Any]:
         "peak_said": machine.who(side.device) if side.stated else "measured",
         "mfu": None if achieved is None else achieved / side.peak,
         "gpu_memory_gib": side.memory or None,
+        "syncs": waits(side),
     }
 
 

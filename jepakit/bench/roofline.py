@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -22,6 +21,7 @@ from jepakit.bench.machine import Limits
 from jepakit.bench.numbers import parts
 from jepakit.bench.sides import Side
 from jepakit.bench.split import PARTS, REST, Now
+from jepakit.compiling import eagerly
 from jepakit.plan.meter import products
 
 OUTSIDE = ("data", "masks")
@@ -110,10 +110,8 @@ def tally(side: Side) -> dict[str, Work]:
     operation."""
     counted, before = Tally(), side.split.around
     side.split.around = counted.part
-    options = side.config["trainer"]
-    eager = torch.compiler.set_stance("force_eager") if options["compile"] else contextlib.nullcontext()
     try:
-        with eager, counted:
+        with eagerly(side.compiles), counted:
             side.take(1)
     finally:
         side.split.around = before

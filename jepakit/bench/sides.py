@@ -59,6 +59,7 @@ class Side:
         self.label, self.split, self.device, self.config = label, split, device, config
         self.settle, self._step, self.threads = settle, step, torch.get_num_threads()
         self.samples, self.memory, self._now = 0, 0.0, now
+        self.compiles = False
         self.stated = machine.stated(device, config["trainer"]["precision"])
         self.peak = self.stated or 0.0
         self.rounds: list[list[dict[str, float]]] = []
@@ -132,6 +133,7 @@ def of_config(
         batches = itertools.cycle(itertools.islice(stream, FIXED * len(trainer.branches))) if fixed else stream
         step = functools.partial(_step, trainer, batches, split)
         side = Side(label, step, split, trainer.device, config, 1 if fixed else 1 + _ready(trainer), now)
+        side.compiles = trainer.compiles
         torch.set_num_threads(threads)
         yield side
 

@@ -40,7 +40,7 @@ def _sweep(each: Sweep, wanted: Asked) -> dict[str, Any]:
         points = [point(side) for side in sides]
         first = sides[0]
         found = {"key": each.key, "unit": first.unit, "device": name(first.device), "threads": first.threads}
-        found["precision"] = first.config["trainer"]["precision"]
+        found["precision"], found["compiled"] = first.config["trainer"]["precision"], first.compiles
     label, places = axis(each.key, points)
     return found | {"axis": label, "points": [{**each, "at": at} for each, at in zip(points, places, strict=True)]}
 

@@ -22,7 +22,8 @@ class Movement:
     @torch.no_grad()
     def __init__(self, model: nn.Module):
         self.model = model
-        self.norms = {f"grad_norm/{name}": norm for name, part in model.named_children() if (norm := gradient(part))}
+        norms = {f"grad_norm/{name}": gradient(part) for name, part in model.named_children()}
+        self.norms = {name: norm for name, norm in norms.items() if norm is not None}
         self.before = [strided(p).clone() for p in learning(self._backbone)]
 
     @torch.no_grad()

@@ -67,7 +67,7 @@ class Sigreg(nn.Module):
         """The statistic of Epps and Pulley, the mean over this step's slices and over places."""
         drawn = directions(x.shape[-1], self.slices, seeds.generator("sigreg", self.now))
         with exact(x.device):
-            return epps_pulley(x @ drawn.to(x), self.knots, self.reach).mean()
+            return epps_pulley(x @ drawn.to(x.device, x.dtype, non_blocking=True), self.knots, self.reach).mean()
 
     def after_step(self, backbone: Backbone, step: int) -> None:
         """Other slices from now on."""

@@ -3,18 +3,18 @@
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from jepakit.kernels import attend
+from jepakit.kernels import attend, linear
 from jepakit_vit.rope import rotate
 
 Asked = Int[Tensor, "B A"] | slice | None
 """The tokens that a block has to answer for, by index or in a row; None: all of them."""
 
 
-def pick(x: Float[Tensor, "B *heads N D"], asked: Asked) -> Float[Tensor, "B *heads A D"]:
+def pick(x: Float[Tensor, "_ *heads N D"], asked: Asked) -> Float[Tensor, "_ *heads A D"]:
     """The tokens that are asked for."""
     if isinstance(asked, slice):
         return x[..., asked, :]
-    return x if asked is None else x.take_along_dim(asked.reshape(len(x), *[1] * (x.ndim - 3), -1, 1), dim=-2)
+    return x if asked is None else x.take_along_dim(asked.reshape(len(asked), *[1] * (x.ndim - 3), -1, 1), dim=-2)
 
 
 class Attention(nn.Module):
@@ -35,6 +35,23 @@ class Attention(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None = None, asked: Asked = None
     ) -> Float[Tensor, "B A D"]:
+        some = isinstance(asked, slice | Tensor)  # `is None` would make a slice's numbers part of a compiled graph
+        q, k, v = self.some_of(x, turn, asked) if some else self.all_of(x, turn)
+        return self.proj(attend(q, k, v).transpose(1, 2).flatten(2))
+
+    def all_of(self, x: Tensor, turn: Tensor | None) -> tuple[Float[Tensor, "B heads N d"], ...]:
+        """Queries, keys and values of all tokens."""
         qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        q, k, v = qkv if turn is None else (*rotate(qkv[:2], turn), qkv[2])  # B heads N d each
-        return self.proj(attend(pick(q, asked), k, v).transpose(1, 2).flatten(2))
+        if turn is None:
+            return qkv.unbind()
+        both, v = qkv.split((2, 1))
+        return *rotate(both, turn), v[0]
+
+    def some_of(self, x: Tensor, turn: Tensor | None, asked: Asked) -> tuple[Float[Tensor, "B heads _ d"], ...]:
+        """Queries of the tokens that are asked for, keys and values of all."""
+        parts = (x.shape[-1], 2 * x.shape[-1])
+        of_q, of_kv = self.qkv.weight.split(parts)
+        bias_q, bias_kv = (None, None) if self.qkv.bias is None else self.qkv.bias.split(parts)
+        q = linear(pick(x, asked), of_q, bias_q).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        k, v = linear(x, of_kv, bias_kv).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        return (q, k, v) if turn is None else (rotate(q, pick(turn, asked)), rotate(k, turn), v)

@@ -54,9 +54,10 @@ def between(count: int, native: int) -> Float[Tensor, "n"]:
 def rotate(x: Float[Tensor, "*B heads N D"], turn: Float[Tensor, "_ 1 N 2*D"]) -> Float[Tensor, "*B heads N D"]:
     """Queries or keys, turned: in float32 where they have 16 bits, and back."""
     cosine, sine = turn.chunk(2, dim=-1)
-    first, second = x.unflatten(-1, (-1, 2)).unbind(-1)
+    wide = x.to(cosine.dtype, memory_format=torch.contiguous_format).contiguous()
+    first, second = wide.unflatten(-1, (-1, 2)).unbind(-1)
     swapped = torch.stack((second, first), dim=-1).flatten(-2)
-    return torch.addcmul(x * cosine, swapped, sine).to(x.dtype)
+    return (wide * cosine).addcmul_(swapped, sine).to(x.dtype)
 
 
 class Rope(nn.Module):

@@ -38,10 +38,11 @@ def leaves(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("out", [OUT, 2 * WIDTH])
 @pytest.mark.parametrize("kernel, formula", [("linear", F.linear), ("linear_gelu", lambda *a: F.gelu(F.linear(*a)))])
-def test_a_linear_layer(kernel, formula, precision, bias, chosen):
+def test_a_linear_layer(kernel, formula, out, precision, bias, chosen):
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    given = leaves((*ROWS, WIDTH), (OUT, WIDTH), (OUT,))[: 2 + bias]
+    given = leaves((*ROWS, WIDTH), (out, WIDTH), (out,))[: 2 + bias]
     exact = [each.detach().double().requires_grad_() for each in given]
     with autocast(torch.device("cpu"), precision):
         found = getattr(kernels, kernel)(*given)
@@ -94,9 +95,11 @@ def test_every_linear_layer_is_fitted_and_nothing_else():
     assert torch.equal(copy.deepcopy(model)(x), expected)
 
 
+@pytest.mark.parametrize("many", [kernels.MANY, 0])
 @pytest.mark.parametrize("tokens, asked", [(64, 64), (95, 95), (66, 20), (33, 33), (7, 7), (41, 1)])
-def test_attention_of_16_bits(tokens, asked):
-    """Also of rows that end within a vector, and for some of the tokens alone."""
+def test_attention_of_16_bits(tokens, asked, many, monkeypatch):
+    """Also of rows that end within a vector, for some of the tokens alone, and head by head."""
+    monkeypatch.setattr(kernels, "MANY", many)
     given = leaves((2, 3, asked, 16), (2, 3, tokens, 16), (2, 3, tokens, 16), dtype=torch.bfloat16)
     exact = [each.detach().double().requires_grad_() for each in given]
     found, expected = kernels.attend(*given), F.scaled_dot_product_attention(*exact)
@@ -105,6 +108,8 @@ def test_attention_of_16_bits(tokens, asked):
     expected.square().sum().backward()
     for one, other in zip(given, exact, strict=True):
         near(one.grad, other.grad, torch.bfloat16)
+    with torch.no_grad():
+        assert torch.equal(kernels.attend(*given), found)
 
 
 def test_attention_head_by_head(chosen, monkeypatch):

@@ -41,6 +41,15 @@ class Models(NamedTuple):
     predictor: nn.Module
     target: nn.Module
 
+    def states(self) -> list[dict[str, Tensor]]:
+        """Of each of them."""
+        return [each.state_dict() for each in self]
+
+    def load(self, states: list[dict[str, Tensor]]) -> None:
+        """What ``states`` gave; all or an error."""
+        for each, state in zip(self, states, strict=True):
+            each.load_state_dict(state)
+
 
 def unwatched(part: str) -> contextlib.AbstractContextManager[None]:
     """Nobody wants to know."""

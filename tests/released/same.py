@@ -4,21 +4,21 @@
     VJEPA2_CODE=FOLDER python -m tests.released.same vjepa2 size=tiny data.batch_size=2 theirs=bf16 rounds=9
 
 Ours is the trainer's own step, theirs that of ``ijepa.py`` or ``vjepa2.py`` beside this file. Both are fed with one
-batch and with masks that the released collator draws, others in each round. The first step compares losses and
-gradients; then steps are taken in turns, and the CPU time of the process is compared pair by pair, on one thread.
-
-Each has memory as it has it by itself: ours keeps what is freed (``device.keep_pages``), theirs has glibc's own
-settings, and whose turn comes takes a step first that does not count. With ``pages=shared`` theirs has what ours has.
+batch and with masks that the released collator draws, others in each step. A first step compares losses and gradients.
+Then each side trains in a process of its own, so that it has memory as it has it by itself; they take steps in turns,
+and the CPU time of a process is compared pair by pair, on one thread. The first steps, in which memory grows with the
+largest masks that were met, do not count.
 
 Settings are those of any command line. ``size`` is one of ``SIZES``; ``theirs`` is their precision, where it is not
-ours; ``rounds`` is how many pairs are timed.
+ours; ``warm`` is how many steps do not count, ``rounds`` how many do.
 """
 
 import contextlib
-import ctypes
 import importlib
 import io
+import json
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,6 @@ from jepakit.bench.sides import _quiet
 from jepakit.bench.split import PARTS, REST, Host, Split
 from jepakit.branch import Taken
 from jepakit.config import resolve
-from jepakit.device import M_MMAP_MAX, M_TRIM_THRESHOLD, keep_pages
 from jepakit.errors import UserError
 from jepakit.train import Trainer
 from jepakit.types import Batch, Mask
@@ -60,9 +59,8 @@ SHARED = (
     "trainer.threads=1",
 )
 LAYOUTS = {"ijepa": meta.LAYOUT, "vjepa2": vjepa.SECOND}
-OWN = {"size": "small", "theirs": "", "rounds": "7", "pages": "own"}
-M_MMAP_THRESHOLD = -3
-"""A number by which glibc's ``mallopt`` knows it."""
+OWN = {"size": "small", "theirs": "", "warm": "20", "rounds": "9", "side": "", "weights": ""}
+SIDES = "ours", "theirs"
 
 Gradients = dict[str, Tensor]
 
@@ -99,7 +97,7 @@ class Theirs:
 
 
 def main(words: list[str]) -> None:
-    """Compare, time, print."""
+    """Compare, time, print; or, for a ``side``, take a step for each line that is read."""
     if not words or words[0] not in BASES:
         raise SystemExit(f"python -m tests.released.same {'|'.join(BASES)} [key=value ...]")
     which, *words = words
@@ -108,17 +106,25 @@ def main(words: list[str]) -> None:
     config = resolve([*BASES[which], *SHARED, *sized(own["size"]), *(f"{key}={value}" for key, value in given.items())])
     precision = config["trainer"]["precision"]
     other = {**config, "trainer": {**config["trainer"], "precision": own["theirs"] or precision}}
+    module = importlib.import_module(f"tests.released.{which}")
+    draw, pixels = module.collator(config), module.pixels(config, torch.device("cpu"))
+    peer = Theirs(module, other) if own["side"] != "ours" else None
+    if own["side"] == "theirs":  # no trainer has been here, which would see to the memory of the process
+        peer.step.models.load(torch.load(own["weights"]))
+        return serve(peer, which, pixels, draw)
     with TemporaryDirectory() as folder:
-        module = importlib.import_module(f"tests.released.{which}")
-        draw, pixels = module.collator(config), module.pixels(config, torch.device("cpu"))
-        mine, peer = Ours(config, Path(folder)), Theirs(module, other)
+        mine = Ours(config, Path(folder))
+        if own["side"]:
+            return serve(mine, which, pixels, draw)
         load(mine.trainer.jepa, peer.step.models, which, config)
+        weights = Path(folder, "weights.pt")
+        torch.save(peer.step.models.states(), weights)
         torch.manual_seed(0)
         compared(mine, peer, which, config, pixels, draw(len(pixels)))
-        print(f"{which} {' '.join(words)}: ours {precision}, theirs {own['theirs'] or precision}")
-        with attached(mine.trainer, mine.split):
-            measured(mine, peer, which, pixels, draw, int(own["rounds"]), own["pages"] == "shared")
-        mine.trainer.log.close()
+        print(f"{which} {' '.join(words)}: ours {precision}, theirs {own['theirs'] or precision}", flush=True)
+        del mine, peer
+        command = [sys.executable, "-m", "tests.released.same", which, *words, f"weights={weights}"]
+        measured(command, int(own["warm"]), int(own["rounds"]))
 
 
 def sized(name: str) -> list[str]:
@@ -202,32 +208,44 @@ def as_view(pixels: Tensor) -> Tensor:
     return pixels if pixels.ndim == 5 else pixels.unsqueeze(2)
 
 
-def give_pages() -> None:
-    """What glibc comes to by itself where large blocks are freed again and again (malloc.c, dynamic thresholds)."""
-    mallopt, largest = ctypes.CDLL(None).mallopt, 32 * 2**20
-    assert mallopt(M_MMAP_MAX, 65536) and mallopt(M_MMAP_THRESHOLD, largest) and mallopt(M_TRIM_THRESHOLD, 2 * largest)
+def serve(side: Ours | Theirs, which: str, pixels: Tensor, draw: Any) -> None:
+    """Take a step for each line that is read; say what it took of each part, its loss, and which masks it had."""
+    view = as_view(pixels)
+    with attached(side.trainer, side.split) if isinstance(side, Ours) else contextlib.nullcontext():
+        for step, _ in enumerate(sys.stdin):
+            torch.manual_seed(step)
+            asked = draw(len(pixels))
+            loss = side(view, question(asked, which)) if isinstance(side, Ours) else side(pixels, asked)
+            (parts,) = side.split.taken()
+            masks = [[len(mask[0]), int(mask.sum())] for mask in (*asked.context, *asked.target)]
+            print(json.dumps({"parts": parts, "loss": loss, "masks": masks}), flush=True)
 
 
-def measured(mine: Ours, peer: Theirs, which: str, pixels: Tensor, draw: Any, rounds: int, shared: bool) -> None:
-    """Steps in turns, two at a time, of which the second counts; medians, and the ratio pair by pair."""
-    view, losses = as_view(pixels), []
-    for _ in range(rounds + 1):
-        asked = draw(len(pixels))
-        keep_pages()
-        one = [mine(view, question(asked, which)) for _ in range(2)]
-        if not shared:
-            give_pages()
-        losses.append((one[-1], [peer(pixels, asked) for _ in range(2)][-1]))
-    sides = {"ours": mine.split.taken()[3::2], "theirs": peer.split.taken()[3::2]}
-    totals = {name: [sum(step.values()) for step in steps] for name, steps in sides.items()}
-    for name, steps in sides.items():
+def measured(command: list[str], warm: int, rounds: int) -> None:
+    """Steps of both sides in turns; medians, and the ratio pair by pair."""
+    with contextlib.ExitStack() as stack:
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        sides = [stack.enter_context(subprocess.Popen([*command, f"side={side}"], **pipes)) for side in SIDES]
+        pairs = [[stepped(process) for process in sides] for _ in range(warm + rounds)]
+    assert all(mine["masks"] == peers["masks"] for mine, peers in pairs), "the two sides had other masks"
+    last, pairs = pairs[-1], [[step["parts"] for step in pair] for pair in pairs[warm:]]
+    for side, steps in zip(SIDES, zip(*pairs, strict=True), strict=True):
         parts = {part: statistics.median(step.get(part, 0.0) for step in steps) for part in (*PARTS, REST)}
         said = "  ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in parts.items() if seconds)
-        total = sorted(totals[name])
-        print(f"{name:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * total[0]:.1f}..{1e3 * total[-1]:.1f}]  {said}")
-    ratios = sorted(b / a for a, b in zip(totals["ours"], totals["theirs"], strict=True))
+        total = sorted(sum(step.values()) for step in steps)
+        print(f"{side:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * total[0]:.1f}..{1e3 * total[-1]:.1f}]  {said}")
+    ratios = sorted(sum(peers.values()) / sum(mine.values()) for mine, peers in pairs)
     print(f"theirs / ours, pair by pair: x{statistics.median(ratios):.3f} [{ratios[0]:.3f}..{ratios[-1]:.3f}]")
-    print(f"loss after {2 * rounds + 3} steps: ours {losses[-1][0]:.6f}, theirs {losses[-1][1]:.6f}")
+    print(f"loss after {warm + rounds} steps: ours {last[0]['loss']:.6f}, theirs {last[1]['loss']:.6f}")
+
+
+def stepped(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What a process says of one more step."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    if not (line := process.stdout.readline()):
+        raise SystemExit(f"{' '.join(map(str, process.args))} ended with {process.wait()}")
+    return json.loads(line)
 
 
 if __name__ == "__main__":
