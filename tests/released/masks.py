@@ -4,8 +4,10 @@
 
 The folders are checkouts of facebookresearch/ijepa and facebookresearch/jepa, whose licence is not ours: nothing of
 them is here; either may be left out. Times are of the process on its CPU, so that others who use the machine do not
-count, and the time that the released I-JEPA collator takes to put samples together is not counted for masks. Ratios
-are of pairs that were timed one after the other: their median, and the least and the greatest.
+count, and the time that the released I-JEPA collator takes to put samples together is not counted for masks. Memory
+that is freed stays with the process, for both sides: otherwise the system takes it back after each call of a process
+that does little else, and clears its pages. Ratios are of pairs that were timed one after the other: their median, and
+the least and the greatest.
 """
 
 import importlib.util
@@ -23,6 +25,7 @@ from jepakit_multiblock.multiblock import Multiblock
 from jepakit_tubes.tubes import Tubes
 from torch.utils.data import default_collate
 
+from jepakit.device import keep_pages
 from jepakit.types import Grid
 
 ROUNDS, SPAN = 15, 0.1
@@ -120,6 +123,7 @@ def main(arguments: list[str]) -> None:
     found = dict(argument.split("=", 1) for argument in arguments)
     logging.disable(logging.WARNING)  # theirs says each time that it gives up a target
     torch.set_num_threads(1)
+    keep_pages()
     print(f"{'ms a batch':34} {'released':>8} {'unbiased':>8} {'':16} {'official':>8}")
     for name, file, cases in (("ijepa", "multiblock", images), ("jepa", "multiblock3d", clips)):
         if name in found:

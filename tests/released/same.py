@@ -6,11 +6,12 @@
 Ours is the trainer's own step, theirs that of ``ijepa.py`` or ``vjepa2.py`` beside this file. Both are fed with one
 batch and with masks that the released collator draws, others in each step. A first step compares losses and gradients.
 Then each side trains in a process of its own, so that it has memory as it has it by itself; they take steps in turns,
-and the CPU time of a process is compared pair by pair, on one thread. The first steps, in which memory grows with the
-largest masks that were met, do not count.
+and the CPU time of a process is compared pair by pair, on one thread. Ours keeps memory that is freed, which grows for
+some forty steps, until the largest masks were met: those do not count, and neither do the first three of theirs, whose
+pages come and go in every step.
 
 Settings are those of any command line. ``size`` is one of ``SIZES``; ``theirs`` is their precision, where it is not
-ours; ``warm`` is how many steps do not count, ``rounds`` how many do.
+ours; ``warm`` is how many of our steps do not count, ``rounds`` how many do.
 """
 
 import contextlib
@@ -59,7 +60,9 @@ SHARED = (
     "trainer.threads=1",
 )
 LAYOUTS = {"ijepa": meta.LAYOUT, "vjepa2": vjepa.SECOND}
-OWN = {"size": "small", "theirs": "", "warm": "20", "rounds": "9", "side": "", "weights": ""}
+OWN = {"size": "small", "theirs": "", "warm": "40", "rounds": "9", "side": "", "weights": ""}
+WARM = 3
+"""Of their steps."""
 SIDES = "ours", "theirs"
 
 Gradients = dict[str, Tensor]
@@ -209,12 +212,14 @@ def as_view(pixels: Tensor) -> Tensor:
 
 
 def serve(side: Ours | Theirs, which: str, pixels: Tensor, draw: Any) -> None:
-    """Take a step for each line that is read; say what it took of each part, its loss, and which masks it had."""
-    view = as_view(pixels)
+    """Take a step for each number that is read, with the masks that are drawn as the one of that number; say what it
+    took of each part, its loss, and which masks it had."""
+    view, drawn = as_view(pixels), 0
     with attached(side.trainer, side.split) if isinstance(side, Ours) else contextlib.nullcontext():
-        for step, _ in enumerate(sys.stdin):
-            torch.manual_seed(step)
-            asked = draw(len(pixels))
+        for number in sys.stdin:
+            while drawn <= int(number):
+                torch.manual_seed(drawn)
+                asked, drawn = draw(len(pixels)), drawn + 1
             loss = side(view, question(asked, which)) if isinstance(side, Ours) else side(pixels, asked)
             (parts,) = side.split.taken()
             masks = [[len(mask[0]), int(mask.sum())] for mask in (*asked.context, *asked.target)]
@@ -226,9 +231,12 @@ def measured(command: list[str], warm: int, rounds: int) -> None:
     with contextlib.ExitStack() as stack:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         sides = [stack.enter_context(subprocess.Popen([*command, f"side={side}"], **pipes)) for side in SIDES]
-        pairs = [[stepped(process) for process in sides] for _ in range(warm + rounds)]
+        for process, count in zip(sides, (warm, WARM), strict=True):
+            for number in range(count):
+                stepped(process, number)
+        pairs = [[stepped(process, warm + number) for process in sides] for number in range(rounds)]
     assert all(mine["masks"] == peers["masks"] for mine, peers in pairs), "the two sides had other masks"
-    last, pairs = pairs[-1], [[step["parts"] for step in pair] for pair in pairs[warm:]]
+    pairs = [[step["parts"] for step in pair] for pair in pairs]
     for side, steps in zip(SIDES, zip(*pairs, strict=True), strict=True):
         parts = {part: statistics.median(step.get(part, 0.0) for step in steps) for part in (*PARTS, REST)}
         said = "  ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in parts.items() if seconds)
@@ -236,12 +244,11 @@ def measured(command: list[str], warm: int, rounds: int) -> None:
         print(f"{side:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * total[0]:.1f}..{1e3 * total[-1]:.1f}]  {said}")
     ratios = sorted(sum(peers.values()) / sum(mine.values()) for mine, peers in pairs)
     print(f"theirs / ours, pair by pair: x{statistics.median(ratios):.3f} [{ratios[0]:.3f}..{ratios[-1]:.3f}]")
-    print(f"loss after {warm + rounds} steps: ours {last[0]['loss']:.6f}, theirs {last[1]['loss']:.6f}")
 
 
-def stepped(process: subprocess.Popen[str]) -> dict[str, Any]:
+def stepped(process: subprocess.Popen[str], number: int) -> dict[str, Any]:
     """What a process says of one more step."""
-    process.stdin.write("\n")
+    process.stdin.write(f"{number}\n")
     process.stdin.flush()
     if not (line := process.stdout.readline()):
         raise SystemExit(f"{' '.join(map(str, process.args))} ended with {process.wait()}")
