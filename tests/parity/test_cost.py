@@ -61,9 +61,10 @@ def linear(rows: int, inputs: int, outputs: int) -> int:
 
 
 def block(sequences: int, length: int, width: int, asked: int) -> int:
-    """Operations of a block, forward: queries, keys and values of all tokens; of those that are asked for, what is made
+    """Operations of a block, forward: keys and values of all tokens; of those that are asked for queries, what is made
     of them, and the MLP's two layers of four times the width; scores and the sums that they weigh."""
-    products = linear(sequences * length, width, 3 * width) + linear(sequences * asked, width, width + 2 * 4 * width)
+    of_all, of_asked = 2, 2 + 2 * 4
+    products = linear(sequences * length, width, of_all * width) + linear(sequences * asked, width, of_asked * width)
     return products + 2 * 2 * sequences * asked * length * width
 
 

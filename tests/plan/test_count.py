@@ -24,9 +24,9 @@ def counts() -> count.Counts:
 
 def vit(tokens: float, width: int, depth: int, asked: float | None = None) -> float:
     """A plain ViT's products: 12 width^2 numbers a block and token, and attention of all tokens to all. Of the last
-    block three of these twelve are for all tokens, the others for those that are asked for."""
+    block two of these twelve are for all tokens, the others for those that are asked for."""
     spared = 0.0 if asked is None else tokens - asked
-    return depth * tokens * (24 * width**2 + 4 * tokens * width) - spared * (18 * width**2 + 4 * tokens * width)
+    return depth * tokens * (24 * width**2 + 4 * tokens * width) - spared * (20 * width**2 + 4 * tokens * width)
 
 
 def test_operations_are_those_of_the_formula(counts):
