@@ -93,7 +93,7 @@ def compile_blocks(model: nn.Module, backend: Backend = "inductor") -> int:
     return len(found)
 
 
-class Path(nn.Module):
+class EvenPath(nn.Module):
     """timm's ``DropPath`` with its rate in a tensor: a number would be part of the graph, and each block has its own.
     Drawn otherwise than timm does, so that a compiled run drops other paths."""
 
@@ -109,9 +109,9 @@ class Path(nn.Module):
 
 
 def _even(path: Any, device: torch.device) -> None:
-    """Make a ``Path`` of a ``DropPath``."""
+    """Make an ``EvenPath`` of a ``DropPath``."""
     rate = path.drop_prob
-    path.__class__ = Path
+    path.__class__ = EvenPath
     path.drops, path.scale_by_keep = rate > 0, path.scale_by_keep and rate < 1
     path.register_buffer("keep", torch.tensor(1.0 - rate, device=device), persistent=False)
 

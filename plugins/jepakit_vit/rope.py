@@ -52,7 +52,7 @@ def between(count: int, native: int) -> Float[Tensor, "n"]:
 
 
 def rotate(x: Float[Tensor, "*B heads N D"], turn: Float[Tensor, "_ 1 N 2*D"]) -> Float[Tensor, "*B heads N D"]:
-    """Queries or keys, turned: in float32 where they have 16 bits, and back."""
+    """Queries or keys, turned: in float32 where they have 16 bits, and back. What is contiguous is faster."""
     cosine, sine = turn.chunk(2, dim=-1)
     wide = x.to(cosine.dtype, memory_format=torch.contiguous_format).contiguous()
     first, second = wide.unflatten(-1, (-1, 2)).unbind(-1)

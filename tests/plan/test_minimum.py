@@ -7,8 +7,8 @@ the forward pass of what is trained, less the gradient of the pixels.
 
 It leaves out what is no product of matrices, and one saving: as they enter the predictor, tokens of the context are the
 same for all blocks of a mask, and so are their queries, keys and values in its first block (half a per cent of
-ViT-B/16; nothing in video, where a mask has one block). What is done beyond it: answers of
-the teacher for tokens that two blocks ask for, or for all of them where several masks share a view.
+ViT-B/16; nothing in video, where a mask has one block). What is done beyond it: answers of the teacher for tokens that
+two blocks ask for, or for all of them where several masks share a view.
 
 Models are as wide as in the papers, and some of them less deep, so that last blocks are more of them.
 """

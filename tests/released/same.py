@@ -213,17 +213,17 @@ def as_view(pixels: Tensor) -> Tensor:
 
 def serve(side: Ours | Theirs, which: str, pixels: Tensor, draw: Any) -> None:
     """Take a step for each number that is read, with the masks that are drawn as the one of that number; say what it
-    took of each part, its loss, and which masks it had."""
+    took of each part, and which masks it had."""
     view, drawn = as_view(pixels), 0
     with attached(side.trainer, side.split) if isinstance(side, Ours) else contextlib.nullcontext():
         for number in sys.stdin:
             while drawn <= int(number):
                 torch.manual_seed(drawn)
                 asked, drawn = draw(len(pixels)), drawn + 1
-            loss = side(view, question(asked, which)) if isinstance(side, Ours) else side(pixels, asked)
+            side(view, question(asked, which)) if isinstance(side, Ours) else side(pixels, asked)
             (parts,) = side.split.taken()
             masks = [[len(mask[0]), int(mask.sum())] for mask in (*asked.context, *asked.target)]
-            print(json.dumps({"parts": parts, "loss": loss, "masks": masks}), flush=True)
+            print(json.dumps({"parts": parts, "masks": masks}), flush=True)
 
 
 def measured(command: list[str], warm: int, rounds: int) -> None:
