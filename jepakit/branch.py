@@ -126,6 +126,10 @@ class Branch:
         masks = ask(who, self.figure.masker, self.figure.grid, count, rng, step)
         return to_device(masks, self.loader.device)
 
+    def hides(self) -> bool:
+        """Whether its masker hides tokens from the encoder, which then sees more or fewer of them in each step."""
+        return any(mask.context is not None for mask in self.masks(1, 0, 0))
+
     @contextlib.contextmanager
     def noise(self, step: int, number: int) -> Iterator[None]:
         """What is dropped in micro-batch ``number`` depends on seed, step and branch alone."""

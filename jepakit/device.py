@@ -11,6 +11,10 @@ from jepakit.errors import ConfigError, nearest
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers by which glibc's ``mallopt`` knows them."""
+REMEMBERED = 64
+"""Kernels that are remembered where each step has lengths of its own: those of a few blocks, forwards and backwards."""
+CAPACITIES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
+"""What oneDNN, and PyTorch's layer above it, read that number from as they make their first kernel; theirs is 1024."""
 
 
 def pick_device(name: str, threads: int | None = None) -> torch.device:
@@ -42,6 +46,17 @@ def keep_pages() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, -1))
+
+
+def remember_fewer() -> None:
+    """Let oneDNN remember ``REMEMBERED`` kernels, for a run whose sequences are of other lengths in every step. What is
+    in the environment already stays; once there was a kernel this changes nothing.
+
+    Each length has kernels of its own, of two thirds of a megabyte each, which break the memory of a step into pieces.
+    To look through those cost more than a tenth of a V-JEPA step, to make a kernel anew a hundredth (BENCHMARKS.md).
+    """
+    for name in CAPACITIES:
+        os.environ.setdefault(name, str(REMEMBERED))
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager:

@@ -2,6 +2,9 @@
 
 import copy
 import ctypes
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from jepakit import kernels
-from jepakit.device import autocast, keep_pages
+from jepakit.device import CAPACITIES, REMEMBERED, autocast, keep_pages, remember_fewer
 
 ROWS, WIDTH, OUT = (3, 70), 160, 96
 ROUNDING = {torch.float32: 3e-6, torch.bfloat16: 2e-2}
@@ -137,3 +140,28 @@ def test_what_is_chosen_can_be_said():
 
 def test_pages_are_kept_where_the_library_of_c_can():
     assert keep_pages() is hasattr(ctypes.CDLL(None), "mallopt")
+
+
+def test_fewer_kernels_are_remembered():
+    """As many as are said: the first one is there no more after that many others, and is made again."""
+    if not kernels._works(torch.float32):
+        pytest.skip("this PyTorch has no oneDNN")
+    code = f"""
+import torch
+from jepakit.device import remember_fewer
+from jepakit.kernels import product
+remember_fewer()
+for rows in (*range(1, {REMEMBERED + 2}), {REMEMBERED}, 1):
+    product(torch.ones(rows, 8), torch.ones(4, 8))
+"""
+    env = {name: value for name, value in os.environ.items() if name not in CAPACITIES} | {"ONEDNN_VERBOSE": "all"}
+    found = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    made = [line for line in found.stdout.splitlines() if ",create:cache_miss," in line and "inner_product" in line]
+    assert len(made) == REMEMBERED + 2
+
+
+def test_what_a_user_says_of_kernels_stays(monkeypatch):
+    for name in CAPACITIES:
+        monkeypatch.setenv(name, "7")
+    remember_fewer()
+    assert {os.environ[name] for name in CAPACITIES} == {"7"}

@@ -18,6 +18,7 @@ import contextlib
 import importlib
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,8 @@ OWN = {"size": "small", "theirs": "", "warm": "40", "rounds": "9", "side": "", "
 WARM = 3
 """Of their steps."""
 SIDES = "ours", "theirs"
+ENVIRONMENT = dict(os.environ)
+"""As it was before a trainer has told oneDNN anything."""
 
 Gradients = dict[str, Tensor]
 
@@ -229,7 +232,7 @@ def serve(side: Ours | Theirs, which: str, pixels: Tensor, draw: Any) -> None:
 def measured(command: list[str], warm: int, rounds: int) -> None:
     """Steps of both sides in turns; medians, and the ratio pair by pair."""
     with contextlib.ExitStack() as stack:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
         sides = [stack.enter_context(subprocess.Popen([*command, f"side={side}"], **pipes)) for side in SIDES]
         for process, count in zip(sides, (warm, WARM), strict=True):
             for number in range(count):

@@ -23,7 +23,7 @@ from jepakit.config import resolve
 from jepakit.errors import ConfigError, TrainingError
 from tests.train import tiny
 
-STEPS, WARM = 60, 2
+STEPS, WARM = 40, 2
 """Steps of a run, and those after which every way to call a block has been met."""
 
 COUNTED = """

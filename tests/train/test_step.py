@@ -15,10 +15,12 @@ from torch import Tensor
 
 from jepakit import seeds, train
 from jepakit.branch import Branch, Taken
+from jepakit.device import CAPACITIES, REMEMBERED
 from jepakit.errors import TrainingError
 from jepakit.train import Trainer
 from jepakit.types import Batch, Losses
 from tests.train import tiny
+from tests.train.test_joined import PAIR
 
 
 @pytest.fixture
@@ -49,6 +51,15 @@ def gradients(trainer: Trainer, batches: list[Taken]) -> tuple[list[Tensor], dic
 
 def norm(tensors: list[Tensor]) -> Tensor:
     return torch.stack([each.pow(2).sum() for each in tensors]).sum().sqrt()
+
+
+@pytest.mark.parametrize(("changes", "few"), [({}, True), (PAIR, False)])
+def test_few_kernels_are_remembered_where_lengths_change(begin, changes, few, monkeypatch):
+    for name in CAPACITIES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    begin(**changes)
+    assert [os.environ.get(name) for name in CAPACITIES] == [str(REMEMBERED) if few else None] * 2
 
 
 def test_accumulated_gradient_is_the_mean_over_micro_batches(begin):
