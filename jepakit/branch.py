@@ -126,9 +126,9 @@ class Branch:
         masks = ask(who, self.figure.masker, self.figure.grid, count, rng, step)
         return to_device(masks, self.loader.device)
 
-    def hides(self) -> bool:
-        """Whether its masker hides tokens from the encoder, which then sees more or fewer of them in each step."""
-        return any(mask.context is not None for mask in self.masks(1, 0, 0))
+    def hides(self, least: int) -> bool:
+        """Whether its masker hides some of at least that many tokens from the encoder: it sees others in each step."""
+        return self.figure.grid.size >= least and any(mask.context is not None for mask in self.masks(1, 0, 0))
 
     @contextlib.contextmanager
     def noise(self, step: int, number: int) -> Iterator[None]:

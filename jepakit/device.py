@@ -11,8 +11,9 @@ from jepakit.errors import ConfigError, nearest
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers by which glibc's ``mallopt`` knows them."""
-REMEMBERED = 64
-"""Kernels that are remembered where each step has lengths of its own: those of a few blocks, forwards and backwards."""
+REMEMBERED, LONG = 64, 1024
+"""Kernels that are remembered where each step has lengths of its own (those of a few blocks, forwards and backwards), and
+the tokens of a view from which on that pays: with fewer a kernel costs more than it slows down."""
 CAPACITIES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
 """What oneDNN, and PyTorch's layer above it, read that number from as they make their first kernel; theirs is 1024."""
 
@@ -49,8 +50,8 @@ def keep_pages() -> bool:
 
 
 def remember_fewer() -> None:
-    """Let oneDNN remember ``REMEMBERED`` kernels, for a run whose sequences are of other lengths in every step. What is
-    in the environment already stays; once there was a kernel this changes nothing.
+    """Let oneDNN remember ``REMEMBERED`` kernels, for a run of long sequences that are of other lengths in every step.
+    What is in the environment already stays; once there was a kernel this changes nothing.
 
     Each length has kernels of its own, of two thirds of a megabyte each, which break the memory of a step into pieces.
     To look through those cost more than a tenth of a V-JEPA step, to make a kernel anew a hundredth (BENCHMARKS.md).

@@ -19,7 +19,7 @@ from jepakit.branch import Branch, Taken, Turns, assemble, loaders
 from jepakit.build import build, build_backbone, parameters, seen_shape
 from jepakit.compiling import eagerly, explained, prepared
 from jepakit.data import open_source
-from jepakit.device import pick_device, remember_fewer
+from jepakit.device import LONG, pick_device, remember_fewer
 from jepakit.distributed import Elsewhere, average, first, gather, joined, most, place, tell, together
 from jepakit.errors import CollapseError, DataError, TrainingError
 from jepakit.evaluate.motion import infers_motion
@@ -89,7 +89,7 @@ class Trainer:
         built = build(config, self.steps, self.batch.ratio)
         self.jepa = built.jepa.to(self.device).train()
         self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder, self.place)
-        if self.device.type == "cpu" and all(branch.hides() for branch in self.branches):
+        if self.device.type == "cpu" and all(branch.hides(LONG) for branch in self.branches):
             remember_fewer()
         self.turns = Turns(self.branches, self.options["alternate"])
         samples = self.batch.samples

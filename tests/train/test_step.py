@@ -53,8 +53,9 @@ def norm(tensors: list[Tensor]) -> Tensor:
     return torch.stack([each.pow(2).sum() for each in tensors]).sum().sqrt()
 
 
-@pytest.mark.parametrize(("changes", "few"), [({}, True), (PAIR, False)])
-def test_few_kernels_are_remembered_where_lengths_change(begin, changes, few, monkeypatch):
+@pytest.mark.parametrize(("changes", "least", "few"), [({}, 4, True), (PAIR, 4, False), ({}, 1024, False)])
+def test_few_kernels_are_remembered_where_lengths_change(begin, changes, least, few, monkeypatch):
+    monkeypatch.setattr(train, "LONG", least)
     for name in CAPACITIES:
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
