@@ -126,10 +126,6 @@ class Branch:
         masks = ask(who, self.figure.masker, self.figure.grid, count, rng, step)
         return to_device(masks, self.loader.device)
 
-    def hides(self, least: int) -> bool:
-        """Whether its masker hides some of at least that many tokens from the encoder: it sees others in each step."""
-        return self.figure.grid.size >= least and any(mask.context is not None for mask in self.masks(1, 0, 0))
-
     @contextlib.contextmanager
     def noise(self, step: int, number: int) -> Iterator[None]:
         """What is dropped in micro-batch ``number`` depends on seed, step and branch alone."""

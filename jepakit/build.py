@@ -37,13 +37,14 @@ LEARNED = ("predictor", "anti_collapse")
 
 
 class Figure(NamedTuple):
-    """A branch: its figure, the masker that asks it questions, the grid of tokens that views are cut into, and how many
-    views of a sample the masker asks for."""
+    """A branch: its figure, the masker that asks it questions, the grid of tokens that views are cut into, how many
+    views of a sample the masker asks for, and whether it hides tokens from the encoder."""
 
     jepa: Jepa
     masker: Masker
     grid: Grid
     views: int
+    hides: bool
 
 
 class Built(NamedTuple):
@@ -120,7 +121,7 @@ def _figure(
     shapes = [*view_shapes(config, backbone), *[shape] * views][:views]  # a view too few is refused with the data
     _refuse_other_grids(config, masks, shapes)
     rehearse(jepa, config, masks, [torch.empty((batch, *each), device="meta") for each in shapes])
-    return Figure(jepa, masker, grid, views)
+    return Figure(jepa, masker, grid, views, hides=any(mask.context is not None for mask in masks))
 
 
 def build_backbone(config: Mapping[str, Any]) -> tuple[Backbone, Grid]:

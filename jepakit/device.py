@@ -11,9 +11,10 @@ from jepakit.errors import ConfigError, nearest
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers by which glibc's ``mallopt`` knows them."""
-REMEMBERED, LONG = 64, 1024
-"""Kernels that are remembered where each step has lengths of its own: those of a few blocks, forwards and backwards.
-And the tokens of a view from which on that pays: with fewer, making kernels anew costs more."""
+REMEMBERED = 64
+"""Kernels that are remembered where each step has lengths of its own: those of a few blocks, forwards and backwards."""
+LONG = 1024
+"""Tokens of a view from which on that pays: with fewer, making kernels anew costs more."""
 CAPACITIES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
 """What oneDNN, and PyTorch's layer above it, read that number from as they make their first kernel; theirs is 1024."""
 

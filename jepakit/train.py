@@ -87,10 +87,10 @@ class Trainer:
         self.epoch_steps = float(self.options["epoch_steps"] or len(self.loader) / self.batch.accumulate)
         self.steps = self.options["steps"] or max(1, int(self.options["epochs"] * self.epoch_steps))
         built = build(config, self.steps, self.batch.ratio)
+        if self.device.type == "cpu" and all(each.hides and each.grid.size >= LONG for each in built.figures.values()):
+            remember_fewer()
         self.jepa = built.jepa.to(self.device).train()
         self.branches = assemble(config, built, fed, self.batch.accumulate, self.epoch_steps, folder, self.place)
-        if self.device.type == "cpu" and all(branch.hides(LONG) for branch in self.branches):
-            remember_fewer()
         self.turns = Turns(self.branches, self.options["alternate"])
         samples = self.batch.samples
         self.scores = Scores(config, folder, self.source, self.jepa, self.device, self.steps, samples)
