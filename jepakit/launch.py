@@ -112,7 +112,7 @@ def _begin(config: dict[str, Any], call: Call, folder: Path | None = None) -> in
     config = altered(config, {"trainer.devices": agreed(config["trainer"]["devices"], call.world)})
     refuse_devices(config["trainer"])
     folder = runs.create(config, call.catalog.plugins, call.line, folder)
-    print(f"jepakit: run {folder}")
+    print(f"jepakit: run {folder}", flush=True)
     try:
         with held(folder):
             return _run(config | {"run": str(folder)}, folder, call)
@@ -152,7 +152,7 @@ def _resume(run: runs.Run, config: dict[str, Any], changed: dict[str, tuple], ca
 
 
 def _go_on(run: runs.Run, config: dict[str, Any], changed: dict[str, tuple], call: Call) -> int:
-    print(f"jepakit: run {run.folder} goes on")
+    print(f"jepakit: run {run.folder} goes on", flush=True)
     if joined := runs.joined(run.config, config):
         print(f"jepakit: new since the run began, at their defaults: {', '.join(joined)}")
     for key, (before, after) in changed.items():

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.filesystem import FileSystemReader
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
 
 from jepakit.errors import CheckpointError
@@ -116,9 +116,18 @@ class Careful(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         """Raises UnpicklingError for a name that is not in ALLOWED."""
+        if (module, name) == ("builtins", "getattr"):
+            return _layout
         if name not in ALLOWED.get(module, ()):
             raise pickle.UnpicklingError(f"it holds a {module}.{name}, which could run code")
         return super().find_class(module, name)
+
+
+def _layout(of: Any, name: str) -> _MEM_FORMAT_ENCODING:
+    """How a tensor lies in memory, which Python 3.11.0 to 3.11.3 pickle as ``getattr`` of an enumeration and a name."""
+    if of is not _MEM_FORMAT_ENCODING or name not in of.__members__:
+        raise pickle.UnpicklingError("it holds a builtins.getattr, which could run code")
+    return of[name]
 
 
 def listed(file: Path) -> Metadata:

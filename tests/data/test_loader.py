@@ -217,9 +217,10 @@ INTERRUPTED = """
 
 def test_ctrl_c_is_the_main_process_business(tmp_path):
     program = [sys.executable, "-c", textwrap.dedent(INTERRUPTED)]
+    env = os.environ | {"PYTHONWARNINGS": "ignore:This DataLoader will create"}  # on a machine of one core
     with (tmp_path / "err").open("w") as err:
         process = subprocess.Popen(
-            program, stdout=subprocess.PIPE, stderr=err, text=True, start_new_session=True, cwd=tmp_path
+            program, stdout=subprocess.PIPE, stderr=err, text=True, start_new_session=True, cwd=tmp_path, env=env
         )
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does

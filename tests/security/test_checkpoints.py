@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING
 
 from jepakit import trust
 from jepakit.errors import CheckpointError
@@ -83,7 +84,7 @@ def test_an_honest_one_is_read(tmp_path):
 def test_the_list_is_a_trap(tmp_path, sprung):
     folder = saved(tmp_path / "it", state())
     (folder / METADATA).write_bytes(pickle.dumps(Trap(sprung)))
-    refused(folder, "it holds a pathlib.Path.touch, which could run code")
+    refused(folder, "Path.touch, which could run code")
     with pytest.raises(pickle.UnpicklingError):
         trust.Reader(folder).read_metadata()
     assert not sprung.exists()
@@ -93,6 +94,32 @@ def test_the_list_holds_a_trap(tmp_path, sprung):
     folder = change(saved(tmp_path / "it", state()), lambda m: m.planner_data.update(more=Trap(sprung)))
     refused(folder, "which could run code")
     assert not sprung.exists()
+
+
+class Attribute:
+    """Pickled as ``getattr`` of something and a name."""
+
+    def __init__(self, *of: Any):
+        self.of = of
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, self.of
+
+
+def test_an_honest_one_of_an_older_python_is_read(tmp_path):
+    """Python 3.11.0 to 3.11.3, which Debian 12 has, pickle a member of an enumeration by its name."""
+    older = Attribute(_MEM_FORMAT_ENCODING, "TORCH_CHANNELS_LAST")
+    folder = change(saved(tmp_path / "it", state()), lambda m: m.planner_data.update(more=older))
+    assert trust.listed(folder / METADATA).planner_data["more"] is _MEM_FORMAT_ENCODING.TORCH_CHANNELS_LAST
+
+
+@pytest.mark.parametrize(
+    "of",
+    [(Path, "touch"), (_MEM_FORMAT_ENCODING, "__subclasses__"), (_MEM_FORMAT_ENCODING, "mro"), (torch.Size, "count")],
+)
+def test_the_list_reaches_for_more(of, tmp_path):
+    folder = change(saved(tmp_path / "it", state()), lambda m: m.planner_data.update(more=Attribute(*of)))
+    refused(folder, "which could run code")
 
 
 def test_the_list_of_one_rank_is_not_fallen_back_on(tmp_path, sprung):

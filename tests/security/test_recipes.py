@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra.core.hydra_config import HydraConfig
 
 from jepakit.catalog import collect
 from jepakit.config import jobs, prepare, resolve
@@ -182,7 +183,8 @@ def test_bombs(bomb, recipe):
     "value",
     ["${eval:1+1}", "${hydra:runtime.cwd}", "${python:os}", "${oc.env:NOT_THERE}", "${oc.dict.keys:nowhere}", "${}"],
 )
-def test_interpolations_that_mean_nothing_here(value, recipe):
+def test_interpolations_that_mean_nothing_here(value, recipe, monkeypatch):
+    monkeypatch.setattr(HydraConfig.instance(), "cfg", None)  # where no sweep was made in this process
     assert "run" in refused(recipe(f'run: "{value}"'))
 
 
