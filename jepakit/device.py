@@ -13,7 +13,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Numbers by which glibc's ``mallopt`` knows them."""
 REMEMBERED = 64
 """Kernels that are remembered where each step has lengths of its own: those of a few blocks, forwards and backwards."""
-LONG = 1024
+LONG = 128
 """Tokens of a view from which on that pays: with fewer, making kernels anew costs more."""
 CAPACITIES = "ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"
 """What oneDNN, and PyTorch's layer above it, read that number from as they make their first kernel; theirs is 1024."""
@@ -51,11 +51,12 @@ def keep_pages() -> bool:
 
 
 def remember_fewer() -> None:
-    """Let oneDNN remember ``REMEMBERED`` kernels, for a run of long sequences that are of other lengths in every step.
+    """Let oneDNN remember ``REMEMBERED`` kernels, for a run whose sequences are of other lengths in every step.
     What is in the environment already stays; once there was a kernel this changes nothing.
 
     Each length has kernels of its own, of two thirds of a megabyte each, which break the memory of a step into pieces.
-    To look through those cost more than a tenth of a V-JEPA step, to make a kernel anew a hundredth (BENCHMARKS.md).
+    To look through those cost more than a tenth of a V-JEPA step and a fortieth of an I-JEPA step, to make kernels anew
+    a hundredth of both (BENCHMARKS.md).
     """
     for name in CAPACITIES:
         os.environ.setdefault(name, str(REMEMBERED))

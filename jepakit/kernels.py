@@ -29,8 +29,6 @@ LONG = 2**24
 """And those of a head's scores from which on a head by itself pays."""
 MANY = 2**20
 """Scores of 16 bits from which on a head by itself pays in the backward pass."""
-WIDE = 512
-"""Numbers of 32 bits from which on a row is long enough to be turned round before it is a column."""
 NARROW = 256
 """Numbers of 16 bits up to which on a row is so short that a gradient has rather columns of them."""
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -228,9 +226,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
 
 def _times(x: Float[Tensor, "M K"], y: Float[Tensor, "K N"]) -> Float[Tensor, "M N"]:
     """A product, which PyTorch itself has done by oneDNN where numbers have 16 bits."""
-    if x.dtype.itemsize == 2:
-        return x @ y
-    return product(x, y.t().contiguous() if y.shape[1] >= WIDE else y.t())
+    return x @ y if x.dtype.itemsize == 2 else product(x, y.t())
 
 
 def _of_weight(g: Float[Tensor, "M E"], x: Float[Tensor, "M D"]) -> Float[Tensor, "E D"]:

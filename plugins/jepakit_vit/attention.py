@@ -41,10 +41,10 @@ class Attention(nn.Module):
 
     def all_of(self, x: Tensor, turn: Tensor | None) -> tuple[Float[Tensor, "B heads N d"], ...]:
         """Queries, keys and values of all tokens."""
-        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).unflatten(2, (3, self.heads, -1))
         if turn is None:
-            return qkv.unbind()
-        both, v = qkv.split((2, 1))
+            return tuple(each.transpose(1, 2) for each in qkv.unbind(2))  # their gradients are put together as they lie
+        both, v = qkv.permute(2, 0, 3, 1, 4).split((2, 1))
         return *rotate(both, turn), v[0]
 
     def some_of(self, x: Tensor, turn: Tensor | None, asked: Asked) -> tuple[Float[Tensor, "B heads _ d"], ...]:
