@@ -53,7 +53,7 @@ def trace(side: Side, path: Path) -> None:
     kinds += [torch.profiler.ProfilerActivity.CUDA] * (side.device.type == "cuda")
     before, side.split.around = side.split.around, torch.profiler.record_function
     try:
-        with torch.profiler.profile(activities=kinds) as profile:
+        with torch.profiler.profile(activities=kinds, acc_events=True) as profile:
             side.take(TRACED)
     finally:
         side.split.around = before
