@@ -119,15 +119,19 @@ class Careful(pickle.Unpickler):
         if (module, name) == ("builtins", "getattr"):
             return _layout
         if name not in ALLOWED.get(module, ()):
-            raise pickle.UnpicklingError(f"it holds a {module}.{name}, which could run code")
+            raise _code(f"{module}.{name}")
         return super().find_class(module, name)
 
 
 def _layout(of: Any, name: str) -> _MEM_FORMAT_ENCODING:
     """How a tensor lies in memory, which Python 3.11.0 to 3.11.3 pickle as ``getattr`` of an enumeration and a name."""
     if of is not _MEM_FORMAT_ENCODING or name not in of.__members__:
-        raise pickle.UnpicklingError("it holds a builtins.getattr, which could run code")
+        raise _code("builtins.getattr")
     return of[name]
+
+
+def _code(name: str) -> pickle.UnpicklingError:
+    return pickle.UnpicklingError(f"it holds a {name}, which could run code")
 
 
 def listed(file: Path) -> Metadata:

@@ -84,7 +84,7 @@ def test_an_honest_one_is_read(tmp_path):
 def test_the_list_is_a_trap(tmp_path, sprung):
     folder = saved(tmp_path / "it", state())
     (folder / METADATA).write_bytes(pickle.dumps(Trap(sprung)))
-    refused(folder, "Path.touch, which could run code")
+    refused(folder, f"it holds a {Path.touch.__module__}.Path.touch, which could run code")
     with pytest.raises(pickle.UnpicklingError):
         trust.Reader(folder).read_metadata()
     assert not sprung.exists()
