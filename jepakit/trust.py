@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.metadata import _MEM_FORMAT_ENCODING, Metadata, StorageMeta
 from torch.distributed.checkpoint.planner import LoadPlan, LoadPlanner, ReadItem
@@ -74,15 +75,30 @@ def load(state: dict[str, Any], folder: Path, no_dist: bool = False) -> None:
 
     Raises what that raises, and UnpicklingError where something in the checkpoint is neither tensor nor plain.
     """
-    dcp.load(state, storage_reader=Reader(folder), planner=Planner(), no_dist=no_dist)
+    reader = Reader(folder)
+    try:
+        dcp.load(state, storage_reader=reader, planner=Planner(), no_dist=no_dist)
+    except CheckpointException as error:
+        if reader.trouble is None:
+            raise
+        raise reader.trouble from error  # torch 2.11 says no more than that there is no list
 
 
 class Reader(FileSystemReader):
-    """Reads a checkpoint in a folder: its list by ``Careful``, its tensors from files of the folder alone."""
+    """Reads a checkpoint in a folder: its list by ``Careful``, its tensors from files of the folder alone.
+
+    ``trouble`` is why the list could not be read.
+    """
+
+    trouble: Exception | None = None
 
     def read_metadata(self) -> Metadata:
         """The list of what there is; one for each rank, which torch falls back on, is not written here."""
-        metadata = listed(Path(self.path) / ".metadata")
+        try:
+            metadata = listed(Path(self.path) / ".metadata")
+        except Exception as error:
+            self.trouble = error
+            raise
         metadata.storage_meta = metadata.storage_meta or StorageMeta()
         metadata.storage_meta.load_id = self.load_id
         return metadata

@@ -31,7 +31,8 @@ def _of_gpu(side: Side) -> int:
 def _of_cpu(side: Side) -> int:
     """By the allocator's own events, which the profiler collects: what is given back of before the step is none."""
     os.environ.setdefault(*QUIET)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+    kinds = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=kinds, profile_memory=True, acc_events=True) as profile:
         side.take(1)
     events = [each for each in profile.profiler.kineto_results.events() if each.name() == "[memory]"]
     live = most = 0

@@ -127,7 +127,7 @@ def test_the_list_of_one_rank_is_not_fallen_back_on(tmp_path, sprung):
     folder = saved(tmp_path / "it", state())
     (folder / METADATA).unlink()
     (folder / f"__0{METADATA}").write_bytes(pickle.dumps(Trap(sprung)))
-    refused(folder, "metadata is None")
+    refused(folder, "No such file")
     assert not sprung.exists()
 
 
