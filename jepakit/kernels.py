@@ -28,7 +28,7 @@ LEAST = 2**21
 LONG = 2**24
 """And those of a head's scores from which on a head by itself pays."""
 MANY = 2**20
-"""Scores of 16 bits from which on a head by itself pays in the backward pass."""
+"""Numbers of 16 bits that fill a cache."""
 NARROW = 256
 """Numbers of 16 bits up to which on a row is so short that a gradient has rather columns of them."""
 ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -51,6 +51,13 @@ def linear_gelu(
     """The exact GELU of ``linear``. Where no gradient asks for what it is the GELU of, that is never written down."""
     dtype = None if torch.is_grad_enabled() else _lowered(x, weight)
     return F.gelu(linear(x, weight, bias)) if dtype is None else product(*_cast(dtype, x, weight, bias), "gelu")
+
+
+def plus(x: Float[Tensor, "*B D"], y: Float[Tensor, "*B D"]) -> Float[Tensor, "*B D"]:
+    """``x + y``. On CPUs a ``y`` of fewer bits is widened first and added to where it lies, which is faster."""
+    if x.dtype == y.dtype or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return x + y
+    return y.to(x.dtype).add_(x)
 
 
 class Linear(nn.Linear):
@@ -115,14 +122,14 @@ class _Linear(torch.autograd.Function):
         return (
             _times(g, weight).view_as(x) if of_x else None,
             _of_weight(g, x.reshape(len(g), -1)) if of_weight else None,
-            g.sum(0) if of_bias else None,
+            _sum(g) if of_bias else None,
             None,
         )
 
 
 class _Plain(torch.autograd.Function):
     """Attention by plain products of 16 bits. Weights take the place of the scores: a matrix less to be mapped and
-    filled. Rows that would end within a vector are filled up to its end where that costs less than their ends do.
+    filled. Rows that are shorter than a vector are filled up, since their gradient would go number by number.
 
     Where the scores of a head fill a cache the backward pass goes head by head, so that they are in it from one
     operation to the next; and of a product with a matrix that lies across the other one is turned, which is small.
@@ -134,7 +141,7 @@ class _Plain(torch.autograd.Function):
         q, k, v = q.flatten(0, 1), _filled(k), _filled(v)
         weights = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
         weights[..., ctx.count :] = -math.inf
-        torch.softmax(weights, -1, out=weights)
+        weights = _softmax(weights)
         ctx.save_for_backward(q, k, v, weights)
         return torch.bmm(weights, v).unflatten(0, ctx.heads)
 
@@ -189,6 +196,23 @@ class _HeadByHead(torch.autograd.Function):
         return of_q * of_q.shape[-1] ** -0.5, of_k, of_v
 
 
+def _softmax(scores: Float[Tensor, "X N S"]) -> Float[Tensor, "X N S"]:
+    """By oneDNN, for which scores are copied there and back: PyTorch's own takes 1.3 times as long, and where the ends
+    of rows fill no vector 2 to 6 times. Many go in pieces, into their own place: new memory costs more."""
+    if not _pays(scores.dtype):
+        return torch.softmax(scores, -1, out=scores)
+    if scores.numel() <= 4 * MANY:
+        return _softmax_there(scores)
+    for rows in scores.flatten(0, 1).split(max(1, MANY // scores.shape[-1])):
+        rows.copy_(_softmax_there(rows))
+    return scores
+
+
+def _softmax_there(x: Float[Tensor, "*B S"]) -> Float[Tensor, "*B S"]:
+    """By oneDNN, of a tensor of its own."""
+    return torch.softmax(x.to_mkldnn(), -1).to_dense()
+
+
 def _weights(q: Float[Tensor, "N d"], k: Float[Tensor, "S d"]) -> Float[Tensor, "N S"]:
     """Of a head, whose queries are scaled, in the place of its scores."""
     scores = product(q, k)
@@ -196,11 +220,11 @@ def _weights(q: Float[Tensor, "N d"], k: Float[Tensor, "S d"]) -> Float[Tensor, 
 
 
 def _filled(x: Float[Tensor, "B heads S d"]) -> Float[Tensor, "X T d"]:
-    """Batch and heads as one, and rows up to the end of a vector where a good part of it would be left over."""
+    """Batch and heads as one, and rows that are shorter than a vector filled up."""
     count = x.shape[2]
-    if count % VECTOR <= VECTOR // 4:
+    if count >= VECTOR:
         return x.flatten(0, 1)
-    filled = x.new_zeros(*x.shape[:2], count + -count % VECTOR, x.shape[3])
+    filled = x.new_zeros(*x.shape[:2], VECTOR, x.shape[3])
     filled[:, :, :count] = x
     return filled.flatten(0, 1)
 
@@ -227,6 +251,11 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, then: str = "
 def _times(x: Float[Tensor, "M K"], y: Float[Tensor, "K N"]) -> Float[Tensor, "M N"]:
     """A product, which PyTorch itself has done by oneDNN where numbers have 16 bits."""
     return x @ y if x.dtype.itemsize == 2 else product(x, y.t())
+
+
+def _sum(g: Float[Tensor, "M E"]) -> Float[Tensor, " E"]:
+    """Of rows. A product takes many of 16 bits as they lie, where PyTorch's sum goes through memory by columns."""
+    return g.new_ones(len(g)) @ g if g.dtype.itemsize == 2 and g.numel() >= MANY else g.sum(0)
 
 
 def _of_weight(g: Float[Tensor, "M E"], x: Float[Tensor, "M D"]) -> Float[Tensor, "E D"]:
@@ -260,10 +289,16 @@ def _works(dtype: torch.dtype) -> bool:
     """Whether PyTorch has the kernel, which is not among those that it promises, and it does what it is taken for."""
     x, weight, bias = (torch.linspace(-1, 1, math.prod(s)).view(s).to(dtype) for s in ((8, 12), (5, 12), (5,)))
     try:
-        found = product(x, weight, bias), product(x, weight, bias, "gelu"), product(x.t(), weight[:, :8])
+        found = (
+            product(x, weight, bias),
+            product(x, weight, bias, "gelu"),
+            product(x.t(), weight[:, :8]),
+            _softmax_there(x),
+        )
     except (AttributeError, RuntimeError, TypeError):
         return False
-    expected = F.linear(x, weight, bias), F.gelu(F.linear(x, weight, bias)), F.linear(x.t(), weight[:, :8])
+    y = F.linear(x, weight, bias)
+    expected = y, F.gelu(y), F.linear(x.t(), weight[:, :8]), torch.softmax(x, -1)
     close = functools.partial(torch.allclose, atol=8 * torch.finfo(dtype).eps)
     return all(close(one, other) for one, other in zip(found, expected, strict=True))
 

@@ -4,6 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jepakit.kernels import attend, linear
+from jepakit.types import take
 from jepakit_vit.rope import rotate
 
 Asked = Int[Tensor, "B A"] | slice | None
@@ -14,7 +15,9 @@ def pick(x: Float[Tensor, "_ *heads N D"], asked: Asked) -> Float[Tensor, "_ *he
     """The tokens that are asked for."""
     if isinstance(asked, slice):
         return x[..., asked, :]
-    return x if asked is None else x.take_along_dim(asked.reshape(len(asked), *[1] * (x.ndim - 3), -1, 1), dim=-2)
+    if x.ndim == 3 or asked is None:
+        return take(x, asked)
+    return x.take_along_dim(asked.reshape(len(asked), *[1] * (x.ndim - 3), -1, 1), dim=-2)
 
 
 class Attention(nn.Module):

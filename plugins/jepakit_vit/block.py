@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from jepakit.errors import nearest
-from jepakit.kernels import linear_gelu
+from jepakit.kernels import linear_gelu, plus
 from jepakit_vit.attention import Asked, Attention, pick
 
 NORM_EPS = 1e-6
@@ -67,8 +67,8 @@ class Block(nn.Module):
         self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None = None, asked: Asked = None
     ) -> Float[Tensor, "B A D"]:
         attended = self.drop_path(self.attn(self.norm1(x), turn, asked))
-        x = pick(x, asked) + attended
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        x = plus(pick(x, asked), attended)
+        return plus(x, self.drop_path(self.mlp(self.norm2(x))))
 
 
 def stack(

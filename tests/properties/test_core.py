@@ -73,6 +73,18 @@ def test_take_picks_row_by_row(shape, count, seed):
     assert torch.equal(take(take(x, index), torch.arange(count).expand(batch, -1)), expected)
 
 
+@pytest.mark.parametrize("wrong", [-1, 5])
+def test_a_token_that_there_is_not_is_not_taken_from_the_next_row(wrong):
+    with pytest.raises(IndexError, match=f"tokens {min(0, wrong)} to {max(4, wrong)} are asked for, of 0 to 4"):
+        take(torch.randn(2, 5, 3), torch.tensor([[0, 4], [4, wrong]]))
+
+
+def test_what_is_taken_hands_its_gradient_back():
+    x = torch.randn(2, 5, 3, requires_grad=True)
+    take(x, torch.tensor([[0, 4, 4], [1, 2, 3]])).sum().backward()
+    assert x.grad[..., 0].tolist() == [[1, 0, 0, 0, 2], [0, 1, 1, 1, 0]]
+
+
 @quick
 @given(shapes, st.integers(1, 3), st.integers(1, 5), st.integers(0, 99))
 def test_take_blocks_picks_block_by_block(shape, blocks, count, seed):

@@ -41,9 +41,10 @@ def leaves(*shapes: tuple[int, ...], dtype: torch.dtype = torch.float32) -> list
 
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("out", [OUT, 2 * WIDTH])
+@pytest.mark.parametrize("out, many", [(OUT, kernels.MANY), (2 * WIDTH, kernels.MANY), (OUT, 0)])
 @pytest.mark.parametrize("kernel, formula", [("linear", F.linear), ("linear_gelu", lambda *a: F.gelu(F.linear(*a)))])
-def test_a_linear_layer(kernel, formula, out, precision, bias, chosen):
+def test_a_linear_layer(kernel, formula, out, many, precision, bias, chosen, monkeypatch):
+    monkeypatch.setattr(kernels, "MANY", many)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     given = leaves((*ROWS, WIDTH), (out, WIDTH), (out,))[: 2 + bias]
     exact = [each.detach().double().requires_grad_() for each in given]
@@ -113,6 +114,19 @@ def test_attention_of_16_bits(tokens, asked, many, monkeypatch):
         near(one.grad, other.grad, torch.bfloat16)
     with torch.no_grad():
         assert torch.equal(kernels.attend(*given), found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_is_added_to_stays(dtype):
+    x, y = leaves((3, 5), (3, 5))
+    given = x.detach().clone(), y.detach().to(dtype)
+    found = kernels.plus(x, y.to(dtype))
+    assert found.dtype == torch.float32 and torch.equal(found, given[0] + given[1])
+    found.square().sum().backward()
+    assert torch.equal(x.grad, 2 * found) and torch.equal(y.grad, x.grad.to(dtype).float())
+    assert torch.equal(x, given[0])
+    x, y = given
+    assert torch.equal(kernels.plus(x, y), found) and torch.equal(x + y, found)
 
 
 def test_attention_head_by_head(chosen, monkeypatch):
