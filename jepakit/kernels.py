@@ -131,25 +131,30 @@ class _Plain(torch.autograd.Function):
     """Attention by plain products of 16 bits. Weights take the place of the scores: a matrix less to be mapped and
     filled. Rows that are shorter than a vector are filled up, since their gradient would go number by number.
 
-    Where the scores of a head fill a cache the backward pass goes head by head, so that they are in it from one
-    operation to the next; and of a product with a matrix that lies across the other one is turned, which is small.
+    Where no gradient asks for the weights, as many heads go together as have scores that fill a cache: these are in it
+    from one operation to the next, and never written down. The backward pass goes head by head, for the same reason,
+    where the scores of one fill it; of a product with a matrix that lies across the other one is turned, the small one.
     """
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        ctx.heads, ctx.count = q.shape[:2], k.shape[2]
+        heads, ctx.count = q.shape[:2], k.shape[2]
         q, k, v = q.flatten(0, 1), _filled(k), _filled(v)
-        weights = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
-        weights[..., ctx.count :] = -math.inf
-        weights = _softmax(weights)
-        ctx.save_for_backward(q, k, v, weights)
-        return torch.bmm(weights, v).unflatten(0, ctx.heads)
+        if any(ctx.needs_input_grad):
+            weights = _weights(q, k, ctx.count)
+            ctx.save_for_backward(q, k, v, weights)
+            return torch.bmm(weights, v).unflatten(0, heads)
+        some = max(1, MANY // max(1, q.shape[1] * k.shape[1]))
+        out = q.new_empty(*q.shape[:2], v.shape[2])
+        for q1, k1, v1, out1 in zip(*(each.split(some) for each in (q, k, v, out)), strict=True):
+            torch.bmm(_weights(q1, k1, ctx.count), v1, out=out1)
+        return out.unflatten(0, heads)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         q, k, v, weights = ctx.saved_tensors
-        g, scale = gradients[0].flatten(0, 1), q.shape[-1] ** -0.5
+        heads, g, scale = gradients[0].shape[:2], gradients[0].flatten(0, 1), q.shape[-1] ** -0.5
         if weights[0].numel() < MANY:
             of_v = weights.mT @ g
             of_scores = g @ v.mT
@@ -168,7 +173,7 @@ class _Plain(torch.autograd.Function):
                 torch.addmm(q.new_empty(()), of_scores, k[head], beta=0, alpha=scale, out=of_q[head])
                 torch.addmm(q.new_empty(()), q[head].t(), of_scores, beta=0, alpha=scale, out=of_k[head])
             of_k, of_v = of_k.mT, of_v.mT
-        return tuple(x[:, :n].unflatten(0, ctx.heads) for x, n in ((of_q, None), (of_k, ctx.count), (of_v, ctx.count)))
+        return tuple(x[:, :n].unflatten(0, heads) for x, n in ((of_q, None), (of_k, ctx.count), (of_v, ctx.count)))
 
 
 class _HeadByHead(torch.autograd.Function):
@@ -180,7 +185,7 @@ class _HeadByHead(torch.autograd.Function):
         heads = q.shape[:2]
         q, k, v = (x.flatten(0, 1) for x in (q * q.shape[-1] ** -0.5, k, v))
         ctx.save_for_backward(q, k, v)
-        out = [product(_weights(q1, k1), v1.t()) for q1, k1, v1 in zip(q, k, v, strict=True)]
+        out = [product(_of_head(q1, k1), v1.t()) for q1, k1, v1 in zip(q, k, v, strict=True)]
         return torch.stack(out).unflatten(0, heads)
 
     @staticmethod
@@ -188,12 +193,19 @@ class _HeadByHead(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         heads, found = gradients[0].shape[:2], []
         for q, k, v, g in zip(*ctx.saved_tensors, gradients[0].flatten(0, 1), strict=True):
-            weights, of_scores = _weights(q, k), product(g, v)
+            weights, of_scores = _of_head(q, k), product(g, v)
             of_v = product(g.t(), weights.t()).t()
             torch._softmax_backward_data(of_scores, weights, -1, weights.dtype, grad_input=of_scores)
             found.append((product(of_scores, k.t()), product(q.t(), of_scores.t()).t(), of_v))
         of_q, of_k, of_v = (torch.stack(each).unflatten(0, heads) for each in zip(*found, strict=True))
         return of_q * of_q.shape[-1] ** -0.5, of_k, of_v
+
+
+def _weights(q: Float[Tensor, "X N d"], k: Float[Tensor, "X S d"], count: int) -> Float[Tensor, "X N S"]:
+    """Of 16 bits; none for keys from ``count`` on."""
+    scores = torch.baddbmm(q.new_empty(()), q, k.mT, beta=0, alpha=q.shape[-1] ** -0.5)
+    scores[..., count:] = -math.inf
+    return _softmax(scores)
 
 
 def _softmax(scores: Float[Tensor, "X N S"]) -> Float[Tensor, "X N S"]:
@@ -213,8 +225,8 @@ def _softmax_there(x: Float[Tensor, "*B S"]) -> Float[Tensor, "*B S"]:
     return torch.softmax(x.to_mkldnn(), -1).to_dense()
 
 
-def _weights(q: Float[Tensor, "N d"], k: Float[Tensor, "S d"]) -> Float[Tensor, "N S"]:
-    """Of a head, whose queries are scaled, in the place of its scores."""
+def _of_head(q: Float[Tensor, "N d"], k: Float[Tensor, "S d"]) -> Float[Tensor, "N S"]:
+    """Weights of a head, whose queries are scaled, in the place of its scores."""
     scores = product(q, k)
     return torch.softmax(scores, -1, out=scores)
 
