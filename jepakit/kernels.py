@@ -26,7 +26,7 @@ from torch.utils.flop_counter import register_flop_formula
 LEAST = 2**21
 """Multiplications of a product from which on a kernel pays that PyTorch does not choose; below, its call costs more."""
 LONG = 2**24
-"""And those of a head's scores from which on a head by itself pays."""
+"""And those of a head's scores from which on a head by itself pays in the backward pass too."""
 MANY = 2**20
 """Numbers of 16 bits that fill a cache."""
 NARROW = 256
@@ -86,7 +86,8 @@ def attend(
     if q.device.type == "cpu" and not torch.compiler.is_compiling():
         if q.dtype.itemsize == 2:
             return _Plain.apply(q, k, v)
-        if q.shape[2] * k[0, 0].numel() >= LONG and q.dtype == torch.float32 and _pays(q.dtype):
+        least = LONG if torch.is_grad_enabled() else LEAST
+        if q.shape[2] * k[0, 0].numel() >= least and q.dtype == torch.float32 and _pays(q.dtype):
             return _HeadByHead.apply(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
