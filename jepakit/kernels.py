@@ -5,7 +5,7 @@ computes with what it began with. What stands behind each choice is in BENCHMARK
 |---|---|---|---|
 | CPU of AMD with AVX-512 | 32 bits | oneDNN: MKL, PyTorch's choice, has no AVX-512 there | fused; long ones by oneDNN |
 | any other CPU | 32 bits | PyTorch's choice | PyTorch's fused kernel |
-| CPU | 16 bits | oneDNN, the bias and a teacher's GELU within the product | plain products, see ``attend`` |
+| CPU | 16 bits | oneDNN, the bias and a teacher's GELU within the product | plain products, see ``_Plain`` |
 | GPU | any | PyTorch's choice | PyTorch's choice of fused kernels |
 """
 
@@ -25,8 +25,6 @@ from torch.utils.flop_counter import register_flop_formula
 
 LEAST = 2**21
 """Multiplications of a product from which on a kernel pays that PyTorch does not choose; below, its call costs more."""
-LONG = 2**24
-"""And those of a head's scores from which on a head by itself pays in the backward pass too."""
 MANY = 2**20
 """Numbers of 16 bits that fill a cache."""
 NARROW = 256
@@ -86,8 +84,7 @@ def attend(
     if q.device.type == "cpu" and not torch.compiler.is_compiling():
         if q.dtype.itemsize == 2:
             return _Plain.apply(q, k, v)
-        least = LONG if torch.is_grad_enabled() else LEAST
-        if q.shape[2] * k[0, 0].numel() >= least and q.dtype == torch.float32 and _pays(q.dtype):
+        if q.shape[2] * k[0, 0].numel() >= LEAST and q.dtype == torch.float32 and _pays(q.dtype):
             return _HeadByHead.apply(q, k, v)
     return F.scaled_dot_product_attention(q, k, v)
 
@@ -101,7 +98,7 @@ def chosen(device: torch.device | str) -> dict[str, str]:
         "linear fp32": ours[_pays(torch.float32)],
         "linear bf16": ours[_pays(torch.bfloat16)] + ", bias and a teacher's GELU within" * _pays(torch.bfloat16),
         "attention fp32": "PyTorch's fused kernel" + ", oneDNN for long sequences" * _pays(torch.float32),
-        "attention bf16": "plain products",
+        "attention bf16": "plain products" + ", softmax by oneDNN" * _pays(torch.bfloat16),
     }
 
 

@@ -130,7 +130,6 @@ def test_what_is_added_to_stays(dtype):
 
 def test_attention_head_by_head(chosen, monkeypatch):
     """Of what autograd hands on: heads that lie side by side, and a gradient that does not lie in order."""
-    monkeypatch.setattr(kernels, "LONG", 0)
     monkeypatch.setattr(kernels, "LEAST", 0)
     (qkv,) = leaves((2, 40, 3, 3, 16))
     exact = qkv.detach().double().requires_grad_()
