@@ -94,11 +94,13 @@ def _tensors(values: Any) -> list[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return id(tensor) if tensor.is_mkldnn else tensor.untyped_storage()._cdata  # oneDNN's own have none, and no views
 
 
 def _size(tensor: Tensor) -> int:
     """Bytes of what is in it: a row that is shown many times (stride 0) is one."""
+    if tensor.is_mkldnn:
+        return tensor.numel() * tensor.element_size()
     places = 1
     for size, stride in zip(tensor.shape, tensor.stride(), strict=True):
         places *= size if stride else 1

@@ -49,6 +49,14 @@ def test_a_row_that_is_shown_many_times_is_read_once():
     assert counted(lambda: row + 1).bytes == FLOAT * (5 + 500)
 
 
+def test_a_tensor_of_onednns_own():
+    if not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    scores = torch.ones(4, 8)
+    found = counted(lambda: scores.to_mkldnn().softmax(-1).to_dense())
+    assert (found.bytes, found.calls) == (FLOAT * 6 * 32, 3)
+
+
 def test_parts_add_up_to_the_plan(monkeypatch):
     """Of the masks that were drawn; in bf16, since in fp32 attention is computed again backwards, unlike in a plan.
     What is beyond it are short rows of attention, which a CPU fills up to whole vectors."""
