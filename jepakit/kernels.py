@@ -1,5 +1,6 @@
 """The kernels that a device is given: by a table, not by a measurement at the start, so that a run that goes on
-computes with what it began with. What stands behind each choice is in BENCHMARKS.md; ``jepakit doctor`` prints it.
+computes with what it began with. ``python -m tests.bench.kernels`` measures what each is worth (BENCHMARKS.md);
+``jepakit doctor`` says which are taken.
 
 | device | type | products (linear layers) | attention |
 |---|---|---|---|

@@ -47,8 +47,8 @@ def squares(tensors: Iterable[Tensor]) -> Float[Tensor, ""]:
 def _squares(some: Sequence[Tensor]) -> Float[Tensor, ""]:
     if not all(t.device.type == "cpu" and t.dtype == torch.float32 for t in some):
         return torch.stack(torch._foreach_norm(some, 2, torch.float64)).square().sum()
-    rows = [torch.linalg.vector_norm(t.flatten(1), dim=1) if t.ndim > 1 else t for t in some]
-    return torch.stack([row.double().square().sum() for row in rows]).sum()
+    rows = [torch.linalg.vector_norm(t.flatten(1), dim=1) if t.ndim > 1 else t.flatten() for t in some]
+    return torch.cat(rows).double().square().sum()
 
 
 def norm(tensors: Iterable[Tensor]) -> Float[Tensor, ""]:
