@@ -127,8 +127,8 @@ class _Linear(torch.autograd.Function):
 
 
 class _Plain(torch.autograd.Function):
-    """Attention by plain products of 16 bits. Weights take the place of the scores: a matrix less to be mapped and
-    filled. Rows that are shorter than a vector are filled up, since their gradient would go number by number.
+    """Attention by plain products of 16 bits. Rows of scores that are shorter than a vector are filled up, since their
+    gradient would go number by number.
 
     Where no gradient asks for the weights, as many heads go together as have scores that fill a cache: these are in it
     from one operation to the next, and never written down. The backward pass goes head by head, for the same reason,

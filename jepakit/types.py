@@ -185,10 +185,8 @@ def take(x: Float[Tensor, "B N *D"], index: Int[Tensor, "B K"] | None) -> Float[
     count = x.shape[1]
     if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
         raise IndexError(f"tokens {int(index.min())} to {int(index.max())} are asked for, of 0 to {count - 1}")
-    first = torch.arange(0, len(x) * count, count).unsqueeze(1)
-    return (
-        x.flatten(0, 1).index_select(0, (index + first).flatten()).unflatten(0, index.shape)
-    )  # by rows: 10 times as fast
+    rows = index + count * torch.arange(len(x)).unsqueeze(1)  # of all samples: they are copied whole
+    return x.flatten(0, 1).index_select(0, rows.flatten()).unflatten(0, index.shape)
 
 
 def by_level(change: Callable[..., Tensor], *features: Features) -> Features:

@@ -79,6 +79,10 @@ def test_a_token_that_there_is_not_is_not_taken_from_the_next_row(wrong):
         take(torch.randn(2, 5, 3), torch.tensor([[0, 4], [4, wrong]]))
 
 
+def test_of_no_tokens_none_are_taken():
+    assert take(torch.empty(2, 0, 3), torch.empty(2, 0, dtype=torch.long)).shape == (2, 0, 3)
+
+
 def test_what_is_taken_hands_its_gradient_back():
     x = torch.randn(2, 5, 3, requires_grad=True)
     take(x, torch.tensor([[0, 4, 4], [1, 2, 3]])).sum().backward()
