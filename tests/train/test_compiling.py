@@ -75,9 +75,9 @@ KINDS = {
     "lejepa": "recipe=lejepa_vitt4_32px data=world data.side=32 encoder.drop_path=0.1 encoder.model_args.depth=3 "
     "+encoder.model_args.embed_dim=24 +encoder.model_args.num_heads=2",
 }
-GRAPHS = {"ijepa": 8, "vjepa2": 6, "vjepa21": 4, "lejepa": 2}
+GRAPHS = {"ijepa": 8, "vjepa2": 6 if torch.__version__.startswith("2.11.") else 4, "vjepa21": 4, "lejepa": 2}
 """The most that each method compiles: with a gradient and without; all tokens, some by index, those in a row; with
-paths that are dropped and without; of inputs of 16 and of 32 bits. V-JEPA 2 has two of its six in torch 2.11 alone."""
+paths that are dropped and without; of inputs of 16 and of 32 bits."""
 
 
 def configuration(kind: str) -> dict[str, Any]:
