@@ -1,5 +1,7 @@
 """Options and recipes as they lie in files: which there are, and what each says."""
 
+import copy
+import functools
 from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -42,9 +44,15 @@ class Option(NamedTuple):
 def read(option: Option) -> Node:
     """What an option's file says. Raises ConfigError for a file that is no YAML of keys and values."""
     assert option.file is not None
-    body = yamls.read(option.file.read_bytes(), option.place)
+    return copy.deepcopy(_parsed(option.file.read_bytes(), option.place, root=not option.group))
+
+
+@functools.lru_cache(1024)
+def _parsed(content: bytes, place: str, root: bool) -> Node:
+    """Once for each content: a sweep, or who compares recipes, reads the same files again and again."""
+    body = yamls.read(content, place)
     plain: Any = OmegaConf.to_container(body)
-    yamls.refuse_hydra(plain, option.place, root=not option.group)
+    yamls.refuse_hydra(plain, place, root)
     return body
 
 

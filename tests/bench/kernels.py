@@ -5,9 +5,7 @@
 Both compute the same, in turns; CPU time of the process in milliseconds, medians, and ratios pair by pair.
 """
 
-import math
 import statistics
-import time
 from collections.abc import Callable, Iterator
 
 import torch
@@ -16,6 +14,7 @@ from torch.nn import functional as F
 
 from jepakit import kernels, types
 from jepakit.device import keep_pages
+from tests.bench.turns import ratio, seconds
 
 ROUNDS = 21
 WIDE, NARROW = torch.float32, torch.bfloat16
@@ -74,12 +73,6 @@ def pairs() -> Iterator[Pair]:
     yield "16 bits added to 32, 16 x 196 x 384", lambda: x + y, lambda: kernels.plus(x, y)
 
 
-def timed(work: Callable[[], object]) -> float:
-    begun = time.process_time()
-    work()
-    return time.process_time() - begun
-
-
 if __name__ == "__main__":
     keep_pages()
     torch.set_num_threads(1)
@@ -87,8 +80,8 @@ if __name__ == "__main__":
     print("|---|---|---|---|")
     for name, theirs, ours in pairs():
         theirs(), ours()
-        found = [(timed(theirs), timed(ours)) for _ in range(ROUNDS)]
-        ratios = sorted(one / max(other, math.ulp(1.0)) for one, other in found)
-        one, other = (1e3 * statistics.median(times) for times in zip(*found, strict=True))
-        spread = f"**{statistics.median(ratios):.2f}** [{ratios[0]:.2f}, {ratios[-1]:.2f}]"
+        took = [[seconds(way) for way in (theirs, ours)] for _ in range(ROUNDS)]
+        columns = list(zip(*took, strict=True))
+        (one, other), found = (1e3 * statistics.median(times) for times in columns), ratio(*columns)
+        spread = f"**{found.median:.2f}** [{found.least:.2f}, {found.most:.2f}]"
         print(f"| {name:52} | {one:.2f} | {other:.2f} | {spread} |", flush=True)

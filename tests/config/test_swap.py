@@ -17,7 +17,7 @@ def catalog() -> Catalog:
 
 
 SHIPPED = sorted(name for name in catalog().names("recipe"))
-SHARE = 4
+SHARE = 8
 """Neighbouring recipes that share the sets of options."""
 OPTIONS = [(group, name) for group in GROUPS for name in catalog().names(group)]
 

@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +26,7 @@ from torch.utils.data import default_collate
 
 from jepakit.device import keep_pages
 from jepakit.types import Grid
+from tests.bench.turns import ratio, seconds
 
 ROUNDS, SPAN = 15, 0.1
 """Pairs, and seconds that each side of a pair is timed for, at least."""
@@ -85,27 +85,18 @@ def drawn(maskers: dict[str, Any], grid: Grid, batch: int) -> dict[str, Callable
     return {mode: lambda masker=masker: masker(grid, batch, rng) for mode, masker in maskers.items()}
 
 
-def seconds(call: Callable[[], Any]) -> float:
-    """CPU time of a call, the mean over as many as ``SPAN`` has room for."""
-    start, calls = time.process_time(), 0
-    while (spent := time.process_time() - start) < SPAN or not calls:
-        call()
-        calls += 1
-    return spent / calls
-
-
 def row(case: Case) -> str:
     """One line: milliseconds of theirs and, for each mode, of ours, and the ratio."""
     theirs, ours = [], {mode: [] for mode in case.ours}
     for _ in range(ROUNDS):
-        theirs.append(seconds(case.theirs) - seconds(case.apart))
+        theirs.append(seconds(case.theirs, SPAN) - seconds(case.apart, SPAN))
         for mode, call in case.ours.items():
-            ours[mode].append(seconds(call))
+            ours[mode].append(seconds(call, SPAN))
     cells = [f"{case.name:34}", f"{1e3 * statistics.median(theirs):8.2f}"]
     for found in ours.values():
-        ratios = sorted(their / our for their, our in zip(theirs, found, strict=True))
+        spread = ratio(theirs, found)
         cells.append(f"{1e3 * statistics.median(found):8.3f}")
-        cells.append(f"x{statistics.median(ratios):.0f} [{ratios[0]:.0f}..{ratios[-1]:.0f}]".ljust(16))
+        cells.append(f"x{spread.median:.0f} [{spread.least:.0f}..{spread.most:.0f}]".ljust(16))
     return " ".join(cells)
 
 

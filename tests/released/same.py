@@ -41,6 +41,7 @@ from jepakit.config import resolve
 from jepakit.errors import UserError
 from jepakit.train import Trainer
 from jepakit.types import Batch, Mask
+from tests.bench.turns import ratio
 from tests.released.checkout import Asked, Models
 
 SIZES = {"tiny": (192, 12, 3, 96), "small": (384, 12, 6, 192), "base": (768, 12, 12, 384), "large": (1024, 24, 16, 384)}
@@ -245,8 +246,9 @@ def measured(command: list[str], warm: int, rounds: int) -> None:
         said = "  ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in parts.items() if seconds)
         total = sorted(sum(step.values()) for step in steps)
         print(f"{side:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * total[0]:.1f}..{1e3 * total[-1]:.1f}]  {said}")
-    ratios = sorted(sum(peers.values()) / sum(mine.values()) for mine, peers in pairs)
-    print(f"theirs / ours, pair by pair: x{statistics.median(ratios):.3f} [{ratios[0]:.3f}..{ratios[-1]:.3f}]")
+    ours, others = ([sum(step.values()) for step in steps] for steps in zip(*pairs, strict=True))
+    found = ratio(others, ours)
+    print(f"theirs / ours, pair by pair: x{found.median:.3f} [{found.least:.3f}..{found.most:.3f}]")
 
 
 def stepped(process: subprocess.Popen[str], number: int) -> dict[str, Any]:
