@@ -29,7 +29,7 @@ def command(files: Sequence[Path] = ()) -> int:
 
 def _kernels() -> list[tuple[str, str]]:
     """What computes, on the device that a run would take."""
-    from jepakit import compiling
+    from jepakit import compiling, cudagraphs
     from jepakit.device import keep_pages, pick_device
     from jepakit.kernels import chosen
 
@@ -37,6 +37,8 @@ def _kernels() -> list[tuple[str, str]]:
     rows = [(f"kernel {name}", f"{what} ({device.type})") for name, what in chosen(device).items()]
     compiles, why = compiling.chosen("auto", device)
     rows.append(("compile auto", f"{'blocks are' if compiles else 'nothing is'} compiled: {why} ({device.type})"))
+    records, why = cudagraphs.chosen("auto", device)
+    rows.append(("CUDA graphs auto", f"{'tried' if records else 'none'}: {why} ({device.type})"))
     kept = "stays with a run (glibc)" if device.type == "cpu" and keep_pages() else "as PyTorch and the system have it"
     return [*rows, ("memory that is freed", kept)]
 

@@ -130,6 +130,9 @@ class TrainerOptions:
     """Branches take turns, a step each; false: each step is of all of them."""
     compile: bool | str = "auto"
     """Compile the blocks with torch.compile: true | false | auto (on a GPU where Triton works, never on a CPU)."""
+    cuda_graphs: bool | str = "auto"
+    """Play the teacher's blocks from a recording: true | false | auto (on a GPU, where it is faster in the first step
+    and the same to the last bit)."""
     threads: int | None = None
     """Threads of one operation on the CPU; null: as many as there are cores."""
     log_every: int = 10

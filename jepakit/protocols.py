@@ -52,7 +52,8 @@ class Encoder(Protocol):
     One with an expander has ``represent``, which is called alike and gives what comes before it, and the width of that
     as ``representation_width``: evaluations read the representation, losses the embedding. One whose tokens are no
     vectors of its width shows by ``example``, a grid and the shape of a token, what it eats. One that says ``picks =
-    True`` takes a fourth argument, ``asked: B A``, and answers for these of its tokens alone.
+    True`` takes a fourth argument, ``asked: B A``, and answers for these of its tokens alone. Methods of its modules
+    that may be played from a recording (``jepakit.cudagraphs``) are named in ``replays``, a tuple.
     """
 
     width: int

@@ -28,6 +28,7 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "optim.decay": ("cosine", "linear"),
     "trainer.precision": ("bf16", "fp32"),
     "trainer.compile": ("auto", True, False),
+    "trainer.cuda_graphs": ("auto", True, False),
     "trainer.strategy": ("auto", "ddp", "fsdp2", "hsdp"),
     "trainer.scaling": tuple(RULES),
     "trainer.verify": ("full", "size", "off"),

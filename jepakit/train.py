@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from jepakit import checkpoint
+from jepakit import checkpoint, cudagraphs
 from jepakit.background import Background
 from jepakit.batchnorm import synchronise
 from jepakit.branch import Branch, Taken, Turns, assemble, loaders
@@ -99,12 +99,16 @@ class Trainer:
         self.compiles, compiled = prepared(self.jepa, self.options["compile"], self.device)
         self.strategy, why = chosen(config, self.device)
         self.parallel = parallelise(self.jepa, self.strategy, self.device, self.options["shard"])
+        whole = self.strategy not in SHARDS
+        graphs = cudagraphs.prepare(
+            self.jepa, self.options["cuda_graphs"], self.device, whole, lambda note: self.log.say(note)
+        )
         self.health = asdict(HealthOptions()) | (config.get("health") or {})
         self.rollbacks = first(lambda: rollback.done(lenient(folder / JSONL)[0]))
         first(lambda: rollback.finish(folder, self.rollbacks))
         self.optim = rollback.slower(self.batch.scaled(config["optim"]), self.rollbacks)
         self.optimizer = make_optimizer(self.jepa, self.optim, scales(self.branches, config["optim"]["lr"]))
-        notes: list[str] = [said for said in (why, compiled) if said]
+        notes: list[str] = [said for said in (why, compiled, graphs) if said]
         self.step = checkpoint.restore(folder, self.jepa, self.optimizer, self.options["verify"], notes.append)
         if self.step == 0 and config["start"]["weights"]:
             begin(self.jepa, self.optimizer, config, notes.append)
@@ -345,7 +349,7 @@ class Trainer:
             return build(self.config, self.steps, self.batch.ratio).jepa.to(self.device).train()
 
         self.whole = self.parallel.whole(self.jepa, make)
-        with eagerly(self.compiles):
+        with eagerly(self.compiles), cudagraphs.paused():
             first(task)
 
     def farewell(self) -> None:

@@ -1,7 +1,5 @@
 """The transformer block that encoder and predictor are stacks of."""
 
-import itertools
-
 import torch
 from jaxtyping import Float
 from timm.layers import DropPath, SwiGLU
@@ -95,7 +93,8 @@ def run(
     """One block after the other. With ``recompute`` (activation checkpointing) each keeps its input alone for the
     backward pass, and is computed once more there: same gradients, less memory, more time. Where some tokens alone are
     ``asked`` for, the last block answers for no others, which saves most of it."""
-    for block, which in zip(blocks, itertools.chain([None] * (len(blocks) - 1), [asked]), strict=True):
+    for number, block in enumerate(blocks, 1):
+        which = asked if number == len(blocks) else None
         if recompute and torch.is_grad_enabled():
             x = checkpoint(block, x, turn, which, use_reentrant=False)
         else:

@@ -32,7 +32,7 @@ class VitEncoder(nn.Module):
     """
 
     tiny = {"width": 24, "depth": 1, "heads": 2, "positions": "rope"}
-    picks = True
+    picks, replays = True, ("trunk",)
 
     def __init__(
         self,
@@ -76,9 +76,17 @@ class VitEncoder(nn.Module):
         levels, start = [], 0
         for end, norm in zip(self.ends, (*self.norms, self.norm), strict=True):
             last = asked if early and end == len(self.blocks) else None
-            x, start = run(self.blocks[start:end], x, turn, self.checkpoint_blocks, last), end
+            whole = end if last is None else max(start, end - 1)
+            x = self.trunk(x, turn, start, whole) if start < whole else x
+            x, start = run(self.blocks[whole:end], x, turn, self.checkpoint_blocks, last), end
             levels.append(norm(pick(x, asked) if last is None else x))  # B A D
         return tuple(levels) if len(levels) > 1 else levels[0]
+
+    def trunk(
+        self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None, start: int, end: int
+    ) -> Float[Tensor, "B N D"]:
+        """Blocks ``start`` to ``end - 1``, which answer for all tokens."""
+        return run(self.blocks[start:end], x, turn, self.checkpoint_blocks)
 
 
 def _ends(layers: tuple[int, ...] | None, depth: int) -> list[int]:
