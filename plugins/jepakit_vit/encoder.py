@@ -76,16 +76,17 @@ class VitEncoder(nn.Module):
         levels, start = [], 0
         for end, norm in zip(self.ends, (*self.norms, self.norm), strict=True):
             last = asked if early and end == len(self.blocks) else None
-            whole = end if last is None else max(start, end - 1)
-            x = self.trunk(x, turn, start, whole) if start < whole else x
-            x, start = run(self.blocks[whole:end], x, turn, self.checkpoint_blocks, last), end
+            fixed = end if last is None else end - 1
+            if index is None and start < fixed:
+                x, start = self.trunk(x, turn, start, fixed), fixed
+            x, start = run(self.blocks[start:end], x, turn, self.checkpoint_blocks, last), end
             levels.append(norm(pick(x, asked) if last is None else x))  # B A D
         return tuple(levels) if len(levels) > 1 else levels[0]
 
     def trunk(
         self, x: Float[Tensor, "B N D"], turn: Float[Tensor, "_ 1 N _"] | None, start: int, end: int
     ) -> Float[Tensor, "B N D"]:
-        """Blocks ``start`` to ``end - 1``, which answer for all tokens."""
+        """Blocks ``start`` to ``end - 1`` of a whole view, for all of its tokens: the same work in every step."""
         return run(self.blocks[start:end], x, turn, self.checkpoint_blocks)
 
 

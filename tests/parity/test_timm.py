@@ -156,3 +156,12 @@ def test_released_settings():
     convnext = TimmEncoder(model="test_convnext", model_args={"ls_init_value": 1.0}).body.model
     scales = [p for name, p in convnext.named_parameters() if name.endswith("gamma")]
     assert scales and all(torch.equal(scale, torch.ones_like(scale)) for scale in scales)
+
+
+@pytest.mark.parametrize("model", STRIDES)
+def test_pictures_whose_channels_lie_last_give_the_same(model, pictures):
+    """A GPU is given them so."""
+    body = TimmEncoder(model=model, gives="pyramid").double().eval().body
+    plain = pictures[:, :, 0].double()
+    for one, other in zip(body(plain), body(plain.contiguous(memory_format=torch.channels_last)), strict=True):
+        close(one, other)

@@ -164,6 +164,14 @@ def test_a_teacher_that_drops_paths_is_computed(tmp_path: Path, monkeypatch: pyt
     assert "no CUDA graph of the teacher's blocks: played, they give" in (tmp_path / "tried" / "log.txt").read_text()
 
 
+def test_a_teacher_that_sees_blocks_alone_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """They are of other lengths in every step."""
+    monkeypatch.setattr(train, "report", lambda *_: [tmp_path])
+    monkeypatch.setattr(cudagraphs, "chosen", lambda *_: (True, ""))
+    run(tmp_path / "run", anti_collapse={"ema": {"name": "ema", "mask": "input"}})
+    assert not Graph.made
+
+
 def test_the_roofline_sees_what_would_be_played(monkeypatch: pytest.MonkeyPatch):
     made = tiny.config(encoder={**tiny.BASE["encoder"], "depth": 3, "drop_path": 0.0})
     found = []
