@@ -98,7 +98,8 @@ class Replayed:
             return None
         device = next(each.device for each in args if isinstance(each, Tensor))
         here = contextlib.nullcontext() if device.type == "cpu" else torch.cuda.device(device)
-        with here, torch.random.fork_rng([] if device.type == "cpu" else [device]):  # as if nothing had been tried
+        unseen = torch.random.fork_rng([] if device.type == "cpu" else [device])  # as if nothing had been tried
+        with here, unseen, _uncached():
             given = [_own(each) for each in args]
             others = [_own(each.flip(0)) if isinstance(each, Tensor) else each for each in args]
             self.method(*given)  # what is compiled, is now
@@ -162,6 +163,17 @@ class Tape:
 def _own(each: Any) -> Any:
     """A tensor again, one number after the other."""
     return each.clone(memory_format=torch.contiguous_format) if isinstance(each, Tensor) else each
+
+
+@contextlib.contextmanager
+def _uncached() -> Iterator[None]:
+    """Without autocast's memory of weights in 16 bits: a recording would read those of this step for ever."""
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)
 
 
 @contextlib.contextmanager

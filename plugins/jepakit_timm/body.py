@@ -32,9 +32,7 @@ class Body(nn.Module):
             self.asked |= {"indices": list(layers), "stop_early": gives == "pyramid"}
 
     def forward(self, pictures: Float[Tensor, "F C H W"]) -> tuple[Level, ...]:
-        if (
-            pictures.is_cuda
-        ):  # as tensor cores read them, and each convolution hands them on; for CPUs see ARCHITECTURE.md
+        if pictures.is_cuda:  # as tensor cores read them; each convolution hands them on so (CPUs: ARCHITECTURE.md)
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         if self.gives == "pooled":
             return (self.model.forward_head(self.model.forward_features(pictures))[:, None],)

@@ -213,6 +213,18 @@ def test_each_kind_of_call_has_its_own(said: list[str]):
     assert len(Graph.made) == 5 and len({graph.pool() for graph in Graph.made}) == 1
 
 
+def test_weights_of_16_bits_are_made_again_each_time(said: list[str]):
+    """Those of parameters with a gradient autocast keeps for the length of a step, outside of what is recorded."""
+    module = small(said)
+    assert module.layer.weight.requires_grad
+    for _ in range(3):
+        x = torch.randn(2, 3)
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(module.trunk(x, None, 3), Small.trunk(module, x, None, 3))
+            module.layer.weight.mul_(0.5)
+    assert len(Graph.made) == 1
+
+
 def test_parameters_that_have_moved_elsewhere_are_recorded_again(said: list[str]):
     module, x = small(said), torch.randn(2, 3)
     with torch.no_grad():
