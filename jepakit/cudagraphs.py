@@ -7,6 +7,7 @@ Where it does not, or where nothing can be recorded, all is computed as before, 
 """
 
 import contextlib
+import gc
 import statistics
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -24,6 +25,8 @@ ROUNDS = 7
 """Times that a method is computed and played, by turns, to see which is sooner."""
 GAIN = 1.05
 """Times as fast that a recording has to be: it holds memory of its own."""
+MENDED = 2, 13
+"""The oldest PyTorch that can go on after a recording that failed: before it, random numbers and memory stay broken."""
 
 Say = Callable[[str], None]
 
@@ -34,6 +37,8 @@ def chosen(asked: bool | str, device: torch.device) -> tuple[bool, str]:
         return False, "they are a GPU's"
     if asked != "auto":
         return bool(asked), f"trainer.cuda_graphs={str(asked).lower()}"
+    if torch.__version__ < MENDED:
+        return False, f"PyTorch {torch.__version__} cannot go on after one that fails, {'.'.join(map(str, MENDED))} can"
     return True, f"kept where they are {GAIN} times as fast in a run's first step, to the last bit the same"
 
 
@@ -68,6 +73,7 @@ class Replayed:
     def __init__(self, method: Callable[..., Tensor], say: Say, always: bool = False):
         self.method, self.say, self.always = method, say, always
         self.tapes: dict[Hashable, Tape | None] = {}
+        self.stream: Any = None  # of its own: on a shared one it would share scratch memory with graphs of others
         self.held = [*self.owner.parameters(), *self.owner.buffers()]
 
     @property
@@ -96,30 +102,35 @@ class Replayed:
         if len(self.tapes) == LIMIT:
             self.say(f"the teacher's blocks are called in more than {LIMIT} ways: those that follow are not recorded")
             return None
-        device = next(each.device for each in args if isinstance(each, Tensor))
+        shown = next(each for each in args if isinstance(each, Tensor))
+        what = f"the teacher's blocks, {' x '.join(map(str, shown.shape))}"
+        try:
+            tape, gain = self.tried(args, shown.device)
+        except RuntimeError as error:  # whatever it is, it is said; what is amiss beside it shows in the next call
+            why = f"{type(error).__name__}: {first_line(error)}"
+            self.say(f"no CUDA graph of {what}: {why} (trainer.cuda_graphs=false does not try)")
+            return None
+        if gain is None:
+            self.say(f"no CUDA graph of {what}: played, they give something else")
+        elif gain < GAIN and not self.always:
+            self.say(f"no CUDA graph of {what}: it is {gain:.2f} times as fast")
+        else:
+            self.say(f"{what}, are played from a recording (a CUDA graph), {gain:.2f} times as fast")
+            return tape
+        return None
+
+    def tried(self, args: tuple[Any, ...], device: torch.device) -> "tuple[Tape, float | None]":
+        """A recording, and how many times as fast it is; None where it gives something else. Raises RuntimeError."""
         here = contextlib.nullcontext() if device.type == "cpu" else torch.cuda.device(device)
-        unseen = torch.random.fork_rng([] if device.type == "cpu" else [device])  # as if nothing had been tried
-        with here, unseen, _uncached():
+        with here, torch.random.fork_rng([] if device.type == "cpu" else [device]):  # as if nothing had been tried
             given = [_own(each) for each in args]
             others = [_own(each.flip(0)) if isinstance(each, Tensor) else each for each in args]
             self.method(*given)  # what is compiled, is now
-            try:
-                pools = (each.graph.pool() for each in self.tapes.values() if each)
-                tape = Tape(self.method, given, next(pools, None))
-                if not torch.equal(self.method(*others), tape(*others)):
-                    self.say("no CUDA graph of the teacher's blocks: played, they give something else")
-                    return None
-                gain = 0.0 if self.always else self.gain(tape, args)
-            except RuntimeError as error:  # whatever it is, it is said; what is amiss beside it shows in the next call
-                why = f"{type(error).__name__}: {first_line(error)}"
-                self.say(f"no CUDA graph of the teacher's blocks: {why} (trainer.cuda_graphs=false does not try)")
-                return None
-        if self.always or gain >= GAIN:
-            fast = "" if self.always else f", {gain:.2f} times as fast"
-            self.say(f"the teacher's blocks are played from a recording (a CUDA graph){fast}")
-            return tape
-        self.say(f"no CUDA graph of the teacher's blocks: it is {gain:.2f} times as fast")
-        return None
+            self.stream = self.stream or torch.cuda.Stream(device)
+            pools = (each.graph.pool() for each in self.tapes.values() if each)
+            tape = Tape(self.method, given, self.stream, next(pools, None))
+            same = torch.equal(self.method(*others), tape(*others))
+            return tape, self.gain(tape, args) if same else None
 
     def gain(self, tape: "Tape", args: tuple[Any, ...]) -> float:
         """How many times as fast a recording is, each from where the host waits for nothing to where all is done."""
@@ -146,10 +157,11 @@ class Tape:
         RuntimeError: where they cannot be recorded.
     """
 
-    def __init__(self, method: Callable[..., Tensor], given: Sequence[Any], pool: Any = None):
+    def __init__(self, method: Callable[..., Tensor], given: Sequence[Any], stream: Any, pool: Any = None):
         self.given, self.graph = given, torch.cuda.CUDAGraph()
         # what other threads do meanwhile (pinning batches, watching NCCL) is none of its business: thread_local
-        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+        how = {"stream": stream, "pool": pool, "capture_error_mode": "thread_local"}
+        with _undisturbed(), torch.cuda.graph(self.graph, **how):
             self.answer = method(*given)
 
     def __call__(self, *args: Any) -> Tensor:
@@ -166,14 +178,21 @@ def _own(each: Any) -> Any:
 
 
 @contextlib.contextmanager
-def _uncached() -> Iterator[None]:
-    """Without autocast's memory of weights in 16 bits: a recording would read those of this step for ever."""
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
+def _undisturbed() -> Iterator[None]:
+    """While something is recorded Python destroys no older graph, which would end it, and autocast has no weights of 16
+    bits that were made before, which would be read for ever. After it autocast has none that were recorded alone, and
+    the stream is that of before, which PyTorch forgets where a recording fails (2.14 and older)."""
+    stream, collects = torch.cuda.current_stream(), gc.isenabled()
+    gc.collect()
+    gc.disable()
+    torch.clear_autocast_cache()
     try:
         yield
     finally:
-        torch.set_autocast_cache_enabled(before)
+        torch.clear_autocast_cache()
+        torch.cuda.set_stream(stream)
+        if collects:
+            gc.enable()
 
 
 @contextlib.contextmanager

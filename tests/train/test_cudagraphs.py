@@ -7,6 +7,7 @@ result that is kept) goes as wrong as it would there.
 
 import contextlib
 import copy
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -22,12 +24,16 @@ from jepakit import cudagraphs, doctor, train
 from jepakit.bench.roofline import tally
 from jepakit.bench.sides import of_config
 from jepakit.build import build
+from jepakit.compiling import compile_blocks
 from jepakit.config import resolve
 from jepakit.cudagraphs import GAIN, LIMIT, Replayed, chosen, install, paused
+from jepakit.device import autocast
 from jepakit.errors import ConfigError
 from tests.train import tiny
 
 CUDA = torch.device("cuda", 0)
+CURRENT = ["main"]
+"""The stream that kernels go to."""
 
 
 class Graph(TorchDispatchMode):
@@ -69,11 +75,13 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 @contextlib.contextmanager
-def capture(graph: Graph, pool: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
-    assert capture_error_mode == "thread_local"
-    graph.shared = pool
+def capture(graph: Graph, stream: str, pool: Any = None, capture_error_mode: str = "global") -> Iterator[None]:
+    """As PyTorch before 2.15 does it: where something fails within, its own stream stays the current one."""
+    assert capture_error_mode == "thread_local" and not gc.isenabled()
+    graph.shared, CURRENT[:] = pool, [stream]
     with graph:
         yield
+    CURRENT[:] = ["main"]
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +90,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Graph, "made", [])
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: "side")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: CURRENT[0])
+    monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: CURRENT.__setitem__(0, stream))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
     _ticks(monkeypatch, 2.0, 1.0)
 
@@ -152,7 +163,7 @@ def test_a_run_has_the_same_losses(positions: str, precision: str, tmp_path: Pat
     assert len(Graph.made) == 2  # where masks ask for all tokens, all blocks; else all but the last
     assert sum(graph.plays - 1 - cudagraphs.ROUNDS for graph in Graph.made) == 7
     text = (tmp_path / "played" / "log.txt").read_text()
-    assert text.count("the teacher's blocks are played from a recording (a CUDA graph), 2.00 times as fast") == 2
+    assert text.count("the teacher's blocks, 8 x 16 x 32, are played from a recording (a CUDA graph), 2.00 times") == 2
 
 
 def test_a_teacher_that_drops_paths_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -161,7 +172,10 @@ def test_a_teacher_that_drops_paths_is_computed(tmp_path: Path, monkeypatch: pyt
     computed = run(tmp_path / "computed", encoder={"drop_path": 0.3})
     monkeypatch.setattr(cudagraphs, "chosen", lambda *_: (True, ""))
     assert run(tmp_path / "tried", encoder={"drop_path": 0.3}) == computed
-    assert "no CUDA graph of the teacher's blocks: played, they give" in (tmp_path / "tried" / "log.txt").read_text()
+    assert (
+        "no CUDA graph of the teacher's blocks, 8 x 16 x 32: played, they give"
+        in (tmp_path / "tried" / "log.txt").read_text()
+    )
 
 
 def test_a_teacher_that_sees_blocks_alone_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -196,7 +210,7 @@ def test_what_is_played_reads_its_input_and_the_parameters_where_they_lie(said: 
             module.layer.weight.mul_(0.5)
             assert number == 0 or module.calls == calls
             calls = module.calls
-    assert said == ["the teacher's blocks are played from a recording (a CUDA graph), 2.00 times as fast"]
+    assert said == ["the teacher's blocks, 2 x 3, are played from a recording (a CUDA graph), 2.00 times as fast"]
 
 
 def test_each_kind_of_call_has_its_own(said: list[str]):
@@ -275,7 +289,7 @@ def test_what_gives_something_else_is_computed(said: list[str]):
     with torch.no_grad():
         found = [module.trunk(torch.zeros(2, 3), None, 3)[0, 0].item() for _ in range(3)]
     assert found[1] - found[0] == pytest.approx(1) == found[2] - found[1]
-    assert said == ["no CUDA graph of the teacher's blocks: played, they give something else"]
+    assert said == ["no CUDA graph of the teacher's blocks, 2 x 3: played, they give something else"]
 
 
 def test_what_is_no_faster_is_computed(said: list[str], monkeypatch: pytest.MonkeyPatch):
@@ -285,14 +299,15 @@ def test_what_is_no_faster_is_computed(said: list[str], monkeypatch: pytest.Monk
         for each in (module, bold):
             each.trunk(torch.randn(2, 3), None, 3)
             each.trunk(torch.randn(2, 3), None, 3)
-    assert said == ["no CUDA graph of the teacher's blocks: it is 1.04 times as fast"]
-    assert [graph.plays for graph in Graph.made] == [1 + cudagraphs.ROUNDS, 1 + 2]
+    assert said == ["no CUDA graph of the teacher's blocks, 2 x 3: it is 1.04 times as fast"]
+    assert [graph.plays for graph in Graph.made] == [1 + cudagraphs.ROUNDS, 1 + cudagraphs.ROUNDS + 2]
 
 
 @pytest.mark.parametrize("error", [RuntimeError("operation not permitted"), torch.OutOfMemoryError("out of memory")])
 def test_what_cannot_be_recorded_is_computed(error: Exception, said: list[str], monkeypatch: pytest.MonkeyPatch):
     @contextlib.contextmanager
-    def failing(*_: Any, **__: Any) -> Iterator[None]:
+    def failing(*_: Any, stream: str, **__: Any) -> Iterator[None]:
+        CURRENT[:] = [stream]
         yield
         raise error
 
@@ -303,9 +318,10 @@ def test_what_cannot_be_recorded_is_computed(error: Exception, said: list[str], 
             x = torch.randn(2, 3)
             torch.testing.assert_close(module.trunk(x, None, 3), module.layer(x), rtol=0, atol=0)
     assert said == [
-        f"no CUDA graph of the teacher's blocks: {type(error).__name__}: {error} "
+        f"no CUDA graph of the teacher's blocks, 2 x 3: {type(error).__name__}: {error} "
         "(trainer.cuda_graphs=false does not try)"
     ]
+    assert CURRENT == ["main"] and gc.isenabled()
 
 
 def test_other_errors_are_not_hidden(said: list[str]):
@@ -323,8 +339,19 @@ def test_other_errors_are_not_hidden(said: list[str]):
 def test_auto_tries_on_a_gpu():
     cpu = torch.device("cpu")
     assert chosen("auto", cpu) == chosen(True, cpu) == (False, "they are a GPU's")
-    assert chosen("auto", CUDA)[0] and chosen(True, CUDA) == (True, "trainer.cuda_graphs=true")
+    assert chosen("auto", CUDA)[0] == (torch.__version__ >= cudagraphs.MENDED) and chosen(True, CUDA) == (
+        True,
+        "trainer.cuda_graphs=true",
+    )
     assert chosen(False, CUDA) == (False, "trainer.cuda_graphs=false")
+
+
+def test_auto_leaves_it_where_pytorch_cannot_go_on_after_a_failure(monkeypatch: pytest.MonkeyPatch):
+    for version, tries in (("2.11.0", False), ("2.12.1", False), ("2.13.0", True), ("2.15.0+cu132", True)):
+        monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+        assert chosen("auto", CUDA)[0] is tries and chosen(True, CUDA)[0]
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.11.0"))
+    assert chosen("auto", CUDA)[1] == "PyTorch 2.11.0 cannot go on after one that fails, 2.13 can"
 
 
 def test_a_run_says_what_became_of_it(said: list[str]):
@@ -354,16 +381,43 @@ def test_the_option_is_a_word_or_a_switch():
 
 
 @pytest.mark.gpu
-def test_on_a_gpu(monkeypatch: pytest.MonkeyPatch, said: list[str]):
+@pytest.mark.parametrize("compiles", [False, True])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_on_a_gpu(precision: str, compiles: bool, monkeypatch: pytest.MonkeyPatch, said: list[str]):
     """The real thing: the same bits, while the parameters move."""
     monkeypatch.undo()
-    backbone = build(tiny.config(), 3).jepa.target_backbone.to(CUDA).requires_grad_(False).eval()
-    pixels, plain = torch.randn(4, 3, 1, 16, 16, device=CUDA), copy.deepcopy(backbone)
+    made = tiny.config(encoder={**tiny.BASE["encoder"], "depth": 3})
+    backbone = build(made, 3).jepa.target_backbone.to(CUDA).requires_grad_(False).eval()
+    if compiles:
+        compile_blocks(backbone)
     install(backbone, said.append, always=True)
+    pixels = torch.randn(4, 3, 1, 16, 16, device=CUDA)
     with torch.no_grad():
         for _ in range(3):
-            assert torch.equal(backbone(pixels), plain(pixels))
-            for each in (*backbone.parameters(), *plain.parameters()):
+            with autocast(CUDA, precision):
+                played = backbone(pixels)
+                with paused():
+                    assert torch.equal(played, backbone(pixels))
+            for each in backbone.parameters():
                 each.mul_(0.9)
             pixels = pixels.flip(0)
-    assert said == ["the teacher's blocks are played from a recording (a CUDA graph)"]
+    assert len(said) == 1 and "are played from a recording" in said[0], said
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.__version__ < cudagraphs.MENDED, reason="PyTorch cannot go on after a recording that fails")
+def test_a_gpu_goes_on_after_a_recording_that_failed(monkeypatch: pytest.MonkeyPatch, said: list[str]):
+    """What the host has to see cannot be recorded; graphs that are garbage are in nobody's way."""
+    monkeypatch.undo()
+    good, bad, gone = (Small(extra).to(CUDA) for extra in (torch.sin, lambda x: x * x.sum().item(), lambda x: x))
+    stream, x = torch.cuda.current_stream(), torch.randn(2, 3, device=CUDA)
+    with torch.no_grad():
+        for module in (good, gone):
+            install(module, said.append, always=True)
+            module.trunk(x, None, 3)
+        del module, gone  # its graph goes with it, while the next one is recorded
+        install(bad, said.append, always=True)
+        assert torch.equal(bad.trunk(x, None, 3), Small.trunk(bad, x, None, 3))
+        assert torch.equal(good.trunk(-x, None, 3), Small.trunk(good, -x, None, 3))
+    assert torch.rand(2, device=CUDA).isfinite().all() and torch.cuda.current_stream() == stream
+    assert [" are played from a recording" in line for line in said] == [True, True, False]
