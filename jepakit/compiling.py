@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jepakit.cudagraphs import paused
 from jepakit.errors import TrainingError, first_line
 from jepakit.parallel import blocks
 
@@ -116,9 +117,11 @@ def _even(path: Any, device: torch.device) -> None:
     path.register_buffer("keep", torch.tensor(1.0 - rate, device=device), persistent=False)
 
 
-def eagerly(compiles: bool) -> contextlib.AbstractContextManager[Any]:
-    """For as long as this lasts, what is compiled is computed operation by operation."""
-    return torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext()
+@contextlib.contextmanager
+def eagerly(compiles: bool) -> Iterator[None]:
+    """For as long as this lasts, what is compiled or recorded is computed operation by operation."""
+    with paused(), torch.compiler.set_stance("force_eager") if compiles else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager

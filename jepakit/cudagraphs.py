@@ -66,7 +66,7 @@ def install(backbone: nn.Module, say: Say, always: bool = False) -> None:
 
 
 class Replayed:
-    """A method without a gradient, computed in the first call of each kind, played in those that follow."""
+    """A method, called without a gradient: tried in the first call of each kind, then played where that pays."""
 
     paused = False
 
@@ -121,10 +121,10 @@ class Replayed:
 
     def tried(self, args: tuple[Any, ...], device: torch.device) -> "tuple[Tape, float | None]":
         """A recording, and how many times as fast it is; None where it gives something else. Raises RuntimeError."""
-        here = contextlib.nullcontext() if device.type == "cpu" else torch.cuda.device(device)
-        with here, torch.random.fork_rng([] if device.type == "cpu" else [device]):  # as if nothing had been tried
-            given = [_own(each) for each in args]
-            others = [_own(each.flip(0)) if isinstance(each, Tensor) else each for each in args]
+        contiguous = {"memory_format": torch.contiguous_format}
+        with torch.cuda.device(device), torch.random.fork_rng([device]):  # as if nothing had been tried
+            given = [each.clone(**contiguous) if isinstance(each, Tensor) else each for each in args]
+            others = [each.flip(0) if isinstance(each, Tensor) else each for each in given]
             self.method(*given)  # what is compiled, is now
             self.stream = self.stream or torch.cuda.Stream(device)
             pools = (each.graph.pool() for each in self.tapes.values() if each)
@@ -170,11 +170,6 @@ class Tape:
                 here.copy_(each)
         self.graph.replay()
         return self.answer
-
-
-def _own(each: Any) -> Any:
-    """A tensor again, one number after the other."""
-    return each.clone(memory_format=torch.contiguous_format) if isinstance(each, Tensor) else each
 
 
 @contextlib.contextmanager

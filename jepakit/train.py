@@ -349,7 +349,7 @@ class Trainer:
             return build(self.config, self.steps, self.batch.ratio).jepa.to(self.device).train()
 
         self.whole = self.parallel.whole(self.jepa, make)
-        with eagerly(self.compiles), cudagraphs.paused():
+        with eagerly(self.compiles):
             first(task)
 
     def farewell(self) -> None:

@@ -86,6 +86,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_unconfigure() -> None:
+    """Libraries say at the end what was never collected."""
     gc.unfreeze()
 
 

@@ -22,7 +22,6 @@ from jepakit.bench.numbers import parts
 from jepakit.bench.sides import Side
 from jepakit.bench.split import PARTS, REST, Now
 from jepakit.compiling import eagerly
-from jepakit.cudagraphs import paused
 from jepakit.plan.meter import products
 
 OUTSIDE = ("data", "masks")
@@ -114,7 +113,7 @@ def tally(side: Side) -> dict[str, Work]:
     counted, before = Tally(), side.split.around
     side.split.around = counted.part
     try:
-        with eagerly(side.compiles), paused(), counted:
+        with eagerly(side.compiles), counted:
             side.take(1)
     finally:
         side.split.around = before

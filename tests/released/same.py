@@ -241,12 +241,16 @@ def measured(command: list[str], warm: int, rounds: int) -> None:
         pairs = [[stepped(process, warm + number) for process in sides] for number in range(rounds)]
     assert all(mine["masks"] == peers["masks"] for mine, peers in pairs), "the two sides had other masks"
     pairs = [[step["parts"] for step in pair] for pair in pairs]
+    totals = []
     for side, steps in zip(SIDES, zip(*pairs, strict=True), strict=True):
         parts = {part: statistics.median(step.get(part, 0.0) for step in steps) for part in (*PARTS, REST)}
         said = "  ".join(f"{part} {1e3 * seconds:.1f}" for part, seconds in parts.items() if seconds)
-        total = sorted(sum(step.values()) for step in steps)
-        print(f"{side:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * total[0]:.1f}..{1e3 * total[-1]:.1f}]  {said}")
-    ours, others = ([sum(step.values()) for step in steps] for steps in zip(*pairs, strict=True))
+        total = [sum(step.values()) for step in steps]
+        print(
+            f"{side:7}{1e3 * statistics.median(total):8.1f} ms [{1e3 * min(total):.1f}..{1e3 * max(total):.1f}]  {said}"
+        )
+        totals.append(total)
+    ours, others = totals
     found = ratio(others, ours)
     print(f"theirs / ours, pair by pair: x{found.median:.3f} [{found.least:.3f}..{found.most:.3f}]")
 

@@ -94,6 +94,8 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: CURRENT[0])
     monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: CURRENT.__setitem__(0, stream))
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices, fork=torch.random.fork_rng: fork([]))
     _ticks(monkeypatch, 2.0, 1.0)
 
 
